@@ -1,0 +1,1 @@
+"""Compiled kernels: int32 tables, group numbers and buffers."""

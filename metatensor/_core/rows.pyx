@@ -1,0 +1,1 @@
+"""Positions of the rows of an int32 table."""
