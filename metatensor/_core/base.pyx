@@ -4,7 +4,6 @@ The Python classes on top add the checks and their texts: `_check_names`, `_conv
 `_refuse_duplicate` and `_refuse_row` are theirs.
 """
 cimport numpy as cnp
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t
 from libc.string cimport memcmp
 
@@ -17,9 +16,8 @@ cnp.import_array()
 
 cdef cnp.ndarray own(cnp.ndarray array):
     """An int32 table in C order that nobody else can write to."""
-    cdef object base = cnp.PyArray_BASE(array) if cnp.PyArray_BASE(array) is not NULL else None
     if (
-        base is None
+        cnp.PyArray_BASE(array) is NULL
         and not cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_WRITEABLE)
         and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_C_CONTIGUOUS)
     ):
@@ -207,7 +205,7 @@ def use_entry_type(type kind):
 
 
 cdef EntryBase entry_of(LabelsBase labels, Py_ssize_t row):
-    cdef EntryBase entry = entry_type.__new__(entry_type)
+    cdef EntryBase entry = EntryBase.__new__(entry_type)
     entry._labels = labels
     entry._row = row
     return entry
