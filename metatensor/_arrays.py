@@ -230,7 +230,9 @@ def _target_kind(value: Any) -> str:
         return "dtype"
     if isinstance(value, np.dtype):
         return "dtype"
-    if isinstance(value, type) and (issubclass(value, np.generic) or value in (float, int, bool, complex)):
+    if isinstance(value, type) and (
+        issubclass(value, np.generic) or value in (float, int, bool, complex)
+    ):
         return "dtype"
     raise TypeError(f"`to` takes a device or a dtype, got an argument of type {type(value)}")
 
@@ -252,7 +254,9 @@ def _change_library(array: Array, name: str) -> Array:
     try:
         module = importlib.import_module(_BACKENDS[name])
     except ImportError as error:
-        raise ImportError(f"arrays={name!r} needs the package {name!r}, which is not installed") from error
+        raise ImportError(
+            f"arrays={name!r} needs the package {name!r}, which is not installed"
+        ) from error
     host = to_host(array)
     if name == "torch":
         # torch shares memory, ignores that numpy arrays are read-only, and has no negative strides
@@ -267,7 +271,9 @@ def _change_dtype(array: Array, dtype: Any) -> Array:
         try:
             return array.astype(dtype, copy=False)
         except TypeError as error:
-            raise TypeError(f"`dtype` must be a numpy dtype for numpy arrays, got {dtype!r}") from error
+            raise TypeError(
+                f"`dtype` must be a numpy dtype for numpy arrays, got {dtype!r}"
+            ) from error
     if name == "torch":
         torch = sys.modules["torch"]
         if dtype is float:
@@ -284,7 +290,9 @@ def _change_device(array: Array, where: Any, non_blocking: bool) -> Array:
     name = library(array)
     if name == "numpy":
         if str(where) != "cpu":
-            raise ValueError(f"numpy arrays can only be on device 'cpu', got {where!r}; use arrays='torch'")
+            raise ValueError(
+                f"numpy arrays can only be on device 'cpu', got {where!r}; use arrays='torch'"
+            )
         return array
     if name == "torch":
         return array.to(device=where, non_blocking=non_blocking)

@@ -68,7 +68,9 @@ class TensorMap:
             if not isinstance(block, TensorBlock):
                 raise TypeError(f"`blocks` must contain TensorBlocks, got {_checks.kind(block)}")
         if len(blocks) != len(keys):
-            _checks.invalid(f"there must be one block for each of the {len(keys)} keys, got {len(blocks)} block(s)")
+            _checks.invalid(
+                f"there must be one block for each of the {len(keys)} keys, got {len(blocks)} block(s)"
+            )
         self._keys = keys
         self._blocks = [block._freeze() for block in blocks]
         self._info = {}
@@ -78,17 +80,26 @@ class TensorMap:
     def _check_blocks(self) -> None:
         first = self._blocks[0]
         if not _arrays.has_format_dtype(first._values):
-            raise ValueError(f"values must be bool, integers, real or complex numbers, got dtype {first.dtype}")
+            raise ValueError(
+                f"values must be bool, integers, real or complex numbers, got dtype {first.dtype}"
+            )
         expected = _checks.signature(first)
         for position, block in enumerate(self._blocks):
             if position == 0:
                 continue
-            _check_same_arrays(first, block, f"the block for key {self._keys.entry(position).print()}", "the first block")
+            _check_same_arrays(
+                first,
+                block,
+                f"the block for key {self._keys.entry(position).print()}",
+                "the first block",
+            )
             if (got := _checks.signature(block)) != expected:
                 _checks.refuse_signature(expected, got, self._keys.entry(position).print())
 
     @classmethod
-    def _of(cls, keys: Labels, blocks: list[TensorBlock], info: dict[str, str] | None = None) -> TensorMap:
+    def _of(
+        cls, keys: Labels, blocks: list[TensorBlock], info: dict[str, str] | None = None
+    ) -> TensorMap:
         """Make a map of blocks that fit together; nothing is checked."""
         tensor = cls.__new__(cls)
         tensor._keys = keys
@@ -173,7 +184,9 @@ class TensorMap:
         if index < 0:
             _checks.invalid(f"the position of a block can not be negative, got {index}")
         if index >= len(self._blocks):
-            raise IndexError(f"block index out of bounds: there are {len(self._blocks)} blocks, got position {index}")
+            raise IndexError(
+                f"block index out of bounds: there are {len(self._blocks)} blocks, got position {index}"
+            )
         return self._blocks[index]
 
     def blocks_by_id(self, indices: Sequence[int]) -> list[TensorBlock]:
@@ -236,7 +249,9 @@ class TensorMap:
             return self._blocks[positions[0]]
         what = _selection_text(selection)
         if len(positions):
-            raise ValueError(f"{len(positions)} blocks match {what}, `block` requires exactly one; use `blocks` for several")
+            raise ValueError(
+                f"{len(positions)} blocks match {what}, `block` requires exactly one; use `blocks` for several"
+            )
         raise ValueError(f"no block matches {what}; the keys have the names {self._keys.names}")
 
     def blocks(self, selection: _Selection = None, **kwargs: int) -> list[TensorBlock]:
@@ -270,7 +285,9 @@ class TensorMap:
             selection = kwargs
         positions = self._matches(selection)
         if len(positions) == 0 and self._blocks:
-            raise ValueError(f"no block matches {_selection_text(selection)}; the keys have the names {self._keys.names}")
+            raise ValueError(
+                f"no block matches {_selection_text(selection)}; the keys have the names {self._keys.names}"
+            )
         return [self._blocks[position] for position in positions]
 
     def _matches(self, selection: Any) -> Sequence[int]:
@@ -344,7 +361,9 @@ class TensorMap:
              1     8
 
         """
-        keys, blocks = merge.keys_to_samples(self._keys, self._blocks, keys_to_move, fill_value, sort_samples)
+        keys, blocks = merge.keys_to_samples(
+            self._keys, self._blocks, keys_to_move, fill_value, sort_samples
+        )
         return TensorMap._of(keys, blocks, self._info)
 
     def keys_to_properties(
@@ -391,7 +410,9 @@ class TensorMap:
              8    0
 
         """
-        keys, blocks = merge.keys_to_properties(self._keys, self._blocks, keys_to_move, fill_value, sort_samples)
+        keys, blocks = merge.keys_to_properties(
+            self._keys, self._blocks, keys_to_move, fill_value, sort_samples
+        )
         return TensorMap._of(keys, blocks, self._info)
 
     def components_to_properties(self, dimensions: str | Sequence[str]) -> TensorMap:
@@ -449,7 +470,9 @@ class TensorMap:
 
         """
         if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"`key` and `value` must be str, got {_checks.kind(key)} and {_checks.kind(value)}")
+            raise TypeError(
+                f"`key` and `value` must be str, got {_checks.kind(key)} and {_checks.kind(value)}"
+            )
         self._info[key] = value
 
     # ---- copying and moving
@@ -561,8 +584,12 @@ class TensorMap:
 def _labels_of(selection: Mapping[str, int]) -> Labels:
     for name, value in selection.items():
         if not isinstance(value, (int, np.integer)):
-            raise TypeError(f"the values of a selection must be integers, got {value!r} for {name!r}")
-    return Labels(list(selection), np.array([list(selection.values())], dtype=np.int64).reshape(1, -1))
+            raise TypeError(
+                f"the values of a selection must be integers, got {value!r} for {name!r}"
+            )
+    return Labels(
+        list(selection), np.array([list(selection.values())], dtype=np.int64).reshape(1, -1)
+    )
 
 
 def _selection_text(selection: Any) -> str:
