@@ -69,7 +69,7 @@ def block_text(block: TensorBlock) -> str:
 
 
 def tensor_text(tensor: TensorMap, max_keys: int) -> str:
-    """Write the keys of a map with the shapes of its blocks, at most ``max_keys`` unless negative."""
+    """Write the keys of a map with the shapes of its blocks, ``max_keys`` of them (-1: all)."""
     keys = tensor.keys
     shown = len(keys) if max_keys < 0 else min(max_keys, len(keys))
     cells = _cells(keys._table[:shown])
@@ -142,7 +142,7 @@ def labels_html(labels: Labels) -> str:
 
 def entry_html(entry: LabelsEntry) -> str:
     """Write one entry of Labels as a table with one row."""
-    cells = [str(int(value)) for value in entry]
+    cells = [str(int(value)) for value in entry.values]
     header = [_header_cell(name) for name in entry.names]
     return _page("LabelsEntry", "", _table("".join(header), [_row(cells)]))
 
