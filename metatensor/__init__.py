@@ -4,7 +4,7 @@ The classes are :class:`Labels`, :class:`TensorBlock` and :class:`TensorMap`; :f
 :func:`load` exchange them as ``.mts`` files; estimators are in :mod:`metatensor.sklearn`.
 """
 
-import metatensor._guard  # noqa: F401, I001  before anything that the other package may have replaced
+import metatensor._guard  # noqa: F401, I001
 from metatensor._arrays import Array
 from metatensor._checks import MetatensorError
 from metatensor.block import TensorBlock

@@ -74,7 +74,7 @@ def as_values(array: Any) -> Array:
         return array
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(
-            "`values` can not be a masked array, its mask would be lost; fill it first with `.filled(...)`"
+            "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
         )
     if isinstance(array, np.ndarray) or compat.is_array_api_obj(array):
         return array
@@ -119,9 +119,10 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     if name == "numpy":
         return np.asarray(array)
     if name == "torch":
-        return array.cpu().numpy()
+        host: npt.NDArray[Any] = array.cpu().numpy()
+        return host
     if name == "cupy":
-        return array.get()
+        return np.asarray(array.get())
     try:
         return np.asarray(array)
     except (TypeError, ValueError):

@@ -172,9 +172,10 @@ def refuse_signature(first: tuple[Any, ...], other: tuple[Any, ...], key: str) -
             names, got_names = list(expected or {}), list(got or {})
             if set(names) == set(got_names):
                 what = "gradient metadata"
-                expected, got = expected, got
             else:
                 expected, got = names, got_names
-        invalid(f"all blocks of a TensorMap must have the same {what}, {expected} in the first block, "
-                f"got {got} in the block for key {key}")  # fmt: skip
+        invalid(
+            f"all blocks of a TensorMap must have the same {what}, {expected} in the first block, "
+            f"got {got} in the block for key {key}"
+        )
     raise AssertionError("the signatures are the same")

@@ -34,9 +34,9 @@ def check() -> None:
     found = other_package(os.path.dirname(os.path.abspath(__file__)), sys.path)
     if found is not None:
         raise ImportError(
-            "the packages metatensor-sklearn and metatensor-core share the folder `metatensor`, and one "
-            f"has overwritten or hides the other (found {found!r}). Use separate environments: one with "
-            "metatensor-sklearn, one with metatensor-core. To repair this one: "
+            "the packages metatensor-sklearn and metatensor-core share the folder `metatensor`, "
+            f"and one has overwritten or hides the other (found {found!r}). Use separate "
+            "environments: one with metatensor-sklearn, one with metatensor-core. To repair this one: "
             "`pip uninstall metatensor-core metatensor-sklearn`, then install the one you want"
         )
 

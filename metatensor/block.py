@@ -164,7 +164,8 @@ class TensorBlock:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the values."""
-        return self._values.shape
+        shape: tuple[int, ...] = self._values.shape
+        return shape
 
     @property
     def dtype(self) -> Any:
@@ -253,7 +254,7 @@ class TensorBlock:
         >>> block = TensorBlock(np.array([[1.0], [2.0]]), samples, [], properties)
         >>> block.add_gradient(
         ...     "volume",
-        ...     TensorBlock(np.array([[-0.5]]), Labels(["sample"], np.array([[1]])), [], properties),
+        ...     TensorBlock(np.array([[-0.5]]), Labels("sample", np.array([[1]])), [], properties),
         ... )
         >>> block.gradient("volume")
         TensorBlock gradient for 'volume', with shape (1, 1)
@@ -263,7 +264,7 @@ class TensorBlock:
         """
         if self._frozen:
             raise ValueError(
-                "gradients can not be added to a block that is inside a TensorMap or another block; "
+                "gradients can not be added to a block that is inside a TensorMap or a block; "
                 "use `block.copy()` first, and make a new TensorMap"
             )
         if not isinstance(parameter, str):
@@ -297,7 +298,7 @@ class TensorBlock:
             name: block._map(function, labels)._freeze(name)
             for name, block in self._gradients.items()
         }
-        parts: tuple[Any, ...] = (self._samples, self._components, self._properties)
+        parts = (self._samples, self._components, self._properties)
         if labels is not None:
             parts = (
                 labels(self._samples),
@@ -411,13 +412,13 @@ def _check_same_arrays(first: TensorBlock, other: TensorBlock, who: str, whose: 
         )
     if a.dtype != b.dtype and not _arrays.same_dtype(a, b):
         _checks.invalid(
-            f"{who} must have the dtype of {whose}, {a.dtype}, got {b.dtype}; convert with `.to(...)`"
+            f"{who} must have the dtype of {whose}, {a.dtype}, got {b.dtype}; use `.to(...)`"
         )
     if type(a) is not type(b) or _arrays.library(a) != "numpy":
         where, got = _arrays.device(a), _arrays.device(b)
         if where != got:
             _checks.invalid(
-                f"{who} must be on the device of {whose}, {where}, got {got}; move it with `.to(...)`"
+                f"{who} must be on the device of {whose}, {where}, got {got}; use `.to(...)`"
             )
 
 

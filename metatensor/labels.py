@@ -123,7 +123,8 @@ class Labels(LabelsBase):
 
     def _refuse_row(self, row: Sequence[int]) -> NoReturn:
         _checks.invalid(
-            f"an entry must have one value for each of the names {list(self._names)}, got {len(row)} value(s)"
+            f"an entry must have one value for each of the names {list(self._names)}, "
+            f"got {len(row)} value(s)"
         )
 
     # ---- making Labels
@@ -270,7 +271,8 @@ class Labels(LabelsBase):
         length = len(self)
         if not -length <= index < length:
             raise IndexError(f"index {index} is out of bounds for axis 0 with size {length}")
-        return entry_at(self, index + length if index < 0 else index)
+        entry: LabelsEntry = entry_at(self, index + length if index < 0 else index)
+        return entry
 
     def __getitem__(self, index: int | str) -> Any:
         if type(index) is int or isinstance(index, np.signedinteger):
@@ -518,7 +520,8 @@ class Labels(LabelsBase):
             raise ValueError(f"`values` must be a 1-D numpy array, got {_checks.kind(values)}")
         if len(values) != len(self):
             raise ValueError(
-                f"`values` must have one value for each of the {len(self)} entries, got {len(values)}"
+                f"`values` must have one value for each of the {len(self)} entries, "
+                f"got {len(values)}"
             )
         if index < 0:
             index += n_names
@@ -582,7 +585,8 @@ class Labels(LabelsBase):
         order = list(dimensions_indexes)
         if len(order) != n_names:
             raise ValueError(
-                f"`dimensions_indexes` must have {n_names} entries, one for each dimension, got {len(order)}"
+                f"`dimensions_indexes` must have {n_names} entries, one for each dimension, "
+                f"got {len(order)}"
             )
         for position in order:
             if not -n_names <= position < n_names:
@@ -823,7 +827,8 @@ class LabelsEntry(EntryBase):
             or str(values.dtype).split(".")[-1] != "int32"
         ):
             raise ValueError("`values` of a LabelsEntry must be a 1-D array of int32")
-        return entry_at(Labels(names, values.reshape(1, -1)), 0)
+        entry: LabelsEntry = entry_at(Labels(names, values.reshape(1, -1)), 0)
+        return entry
 
     @property
     def device(self) -> Any:
@@ -863,7 +868,8 @@ use_entry_type(LabelsEntry)
 
 
 def _entry(names: tuple[str, ...], row: list[int]) -> LabelsEntry:
-    return entry_at(Labels._of(names, np.array([row], dtype=np.int32)), 0)
+    entry: LabelsEntry = entry_at(Labels._of(names, np.array([row], dtype=np.int32)), 0)
+    return entry
 
 
 def _is_array(values: Any) -> bool:
@@ -888,7 +894,7 @@ def _check_tensor(values: Any) -> Any:
 
 
 def _tensor_like(values: _arrays.Array, shape: tuple[int, ...], table: Table | None = None) -> Any:
-    """Return the table as torch int32 tensor on the device of `values`; None for other libraries."""
+    """Return the table as a torch tensor on the device of `values`; None for other libraries."""
     if _arrays.library(values) != "torch":
         return None
     if table is None:

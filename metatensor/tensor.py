@@ -69,7 +69,7 @@ class TensorMap:
                 raise TypeError(f"`blocks` must contain TensorBlocks, got {_checks.kind(block)}")
         if len(blocks) != len(keys):
             _checks.invalid(
-                f"there must be one block for each of the {len(keys)} keys, got {len(blocks)} block(s)"
+                f"there must be one block for each of the {len(keys)} keys, got {len(blocks)}"
             )
         self._keys = keys
         self._blocks = [block._freeze() for block in blocks]
@@ -185,7 +185,7 @@ class TensorMap:
             _checks.invalid(f"the position of a block can not be negative, got {index}")
         if index >= len(self._blocks):
             raise IndexError(
-                f"block index out of bounds: there are {len(self._blocks)} blocks, got position {index}"
+                f"block index out of bounds: there are {len(self._blocks)} blocks, got {index}"
             )
         return self._blocks[index]
 
@@ -250,7 +250,8 @@ class TensorMap:
         what = _selection_text(selection)
         if len(positions):
             raise ValueError(
-                f"{len(positions)} blocks match {what}, `block` requires exactly one; use `blocks` for several"
+                f"{len(positions)} blocks match {what}, `block` requires exactly one; "
+                "use `blocks` for several"
             )
         raise ValueError(f"no block matches {what}; the keys have the names {self._keys.names}")
 
@@ -286,7 +287,8 @@ class TensorMap:
         positions = self._matches(selection)
         if len(positions) == 0 and self._blocks:
             raise ValueError(
-                f"no block matches {_selection_text(selection)}; the keys have the names {self._keys.names}"
+                f"no block matches {_selection_text(selection)}; "
+                f"the keys have the names {self._keys.names}"
             )
         return [self._blocks[position] for position in positions]
 
@@ -306,14 +308,15 @@ class TensorMap:
             if selection._labels._names == keys._names:
                 found = keys.position(selection)
                 return () if found is None else (found,)
-            labels, row = selection._labels, selection._row
-            selection = Labels._of(labels._names, labels._table[row : row + 1].copy())
+            labels, position = selection._labels, selection._row
+            selection = Labels._of(labels._names, labels._table[position : position + 1].copy())
         elif not isinstance(selection, Labels):
             raise TypeError(
                 "blocks can be selected with int, dict, Labels or LabelsEntry, "
                 f"got {_checks.kind(selection)}"
             )
-        return keys.select(selection).tolist()
+        positions: list[int] = keys.select(selection).tolist()
+        return positions
 
     # ---- moving keys and components
 
@@ -373,7 +376,7 @@ class TensorMap:
         fill_value: float = 0.0,
         sort_samples: bool = True,
     ) -> TensorMap:
-        """Move dimensions of the keys to the properties, merging the blocks that differ in them only.
+        """Move dimensions of the keys to the properties, merging blocks that differ in them only.
 
         The samples of merged blocks are united. Gradients move along: their rows are united and
         sorted. `info` is kept.
@@ -381,9 +384,9 @@ class TensorMap:
         Parameters
         ----------
         keys_to_move : str, sequence of str, or Labels
-            names of the dimensions, which become the first property dimensions in this order; Labels
-            with entries also say which values there are, and all merged blocks must then have the
-            same properties
+            names of the dimensions, which become the first property dimensions in this order;
+            Labels with entries also say which values there are, and all merged blocks must then
+            have the same properties
         fill_value : scalar, default=0.0
             value where a block had no such sample, or there was no block
         sort_samples : bool, default=True
@@ -438,7 +441,8 @@ class TensorMap:
         --------
         >>> import numpy as np
         >>> xyz = Labels.range("xyz", 3)
-        >>> block = TensorBlock(np.ones((2, 3, 1)), Labels.range("atom", 2), [xyz], Labels.range("n", 1))
+        >>> samples, properties = Labels.range("atom", 2), Labels.range("n", 1)
+        >>> block = TensorBlock(np.ones((2, 3, 1)), samples, [xyz], properties)
         >>> TensorMap(Labels.single(), [block]).components_to_properties("xyz").block().shape
         (2, 3)
 
@@ -513,7 +517,7 @@ class TensorMap:
     # ---- comparison
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether keys, Labels and values are the same; the order of the keys does not count."""
+        """Tell whether keys, Labels and values are the same; the order of keys does not count."""
         if not isinstance(other, TensorMap):
             return NotImplemented
         if self._keys._names != other._keys._names or len(self) != len(other):

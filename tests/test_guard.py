@@ -38,7 +38,12 @@ def test_import_fails_with_one_clear_error(tmp_path, replace_init):
     if replace_init:
         (package / "__init__.py").write_text("")
     statement = "import metatensor._core" if replace_init else "import metatensor"
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.meta_path = [f for f in sys.meta_path if 'Meson' not in type(f).__name__]; {statement}"
+    code = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "sys.meta_path = [f for f in sys.meta_path if 'Meson' not in type(f).__name__]\n"
+        f"{statement}\n"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )

@@ -1,10 +1,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from typing_extensions import Self
-
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from metatensor._core.rows import RowIndex
 
