@@ -44,7 +44,7 @@ def __getattr__(name: str) -> Any:
         return _DeviceWarning
     if name in _ABSENT:
         raise AttributeError(
-            f"`metatensor.{name}` does not exist in this package: there are no raw pointers to wrap. "
+            f"`metatensor.{name}` does not exist here: there are no raw pointers to wrap. "
             "Blocks take any array, also through DLPack"
         )
     raise AttributeError(f"module 'metatensor' has no attribute {name!r}")
