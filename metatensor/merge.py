@@ -153,7 +153,9 @@ def _fill_scalar(fill_value: Any, values: _arrays.Array) -> Scalar:
     """Convert a fill value to the Python number of the dtype of the values."""
     scalar = np.asarray(fill_value)
     if scalar.shape != ():
-        _checks.invalid(f"`fill_value` must be a single scalar, got an array of shape {scalar.shape}")
+        _checks.invalid(
+            f"`fill_value` must be a single scalar, got an array of shape {scalar.shape}"
+        )
     scalar = scalar.item()
     xp = _arrays.namespace(values)
     if xp.isdtype(values.dtype, "real floating"):
@@ -165,7 +167,9 @@ def _fill_scalar(fill_value: Any, values: _arrays.Array) -> Scalar:
     limits = xp.iinfo(values.dtype)
     number = None if isinstance(scalar, float) and not scalar.is_integer() else int(scalar)
     if number is None or not limits.min <= number <= limits.max:
-        raise ValueError(f"`fill_value` must fit in the dtype of the values, {values.dtype}, got {fill_value}")
+        raise ValueError(
+            f"`fill_value` must fit in the dtype of the values, {values.dtype}, got {fill_value}"
+        )
     return number
 
 
@@ -185,7 +189,9 @@ def _merge_samples(
     names = first._samples._names + names
 
     def stack(blocks: list[TensorBlock], samples: Labels, order: Positions | None) -> TensorBlock:
-        values = stack_rows([block._values for block in blocks], columns, order, len(properties), fill)
+        values = stack_rows(
+            [block._values for block in blocks], columns, order, len(properties), fill
+        )
         return TensorBlock._of(values, samples, blocks[0]._components, properties)
 
     merged = stack(parts, Labels._of(names, _take_rows(stacked, order)), order)
@@ -227,7 +233,7 @@ def _unite(labels: list[Labels], sort: bool) -> tuple[Labels, list[Positions | N
 
 
 def _invert(maps: list[Positions | None], size: int) -> list[Positions | None]:
-    """Return the index of each part, from where its rows are among the `size` rows of the result."""
+    """Return the index of each part, from where its rows are among those of the result."""
     return [None if positions is None else joins.invert(positions, size) for positions in maps]
 
 
@@ -262,11 +268,14 @@ def stack_rows(
     if _arrays.library(first) == "numpy":
         shape = first.shape[1:-1]
         filling = np.full(width, fill, dtype=_native(first))
-        joined = joins.gather_rows(_flat(parts, filling.dtype), columns, order, math.prod(shape), filling)
+        joined = joins.gather_rows(
+            _flat(parts, filling.dtype), columns, order, math.prod(shape), filling
+        )
         return joined.reshape((joined.shape[0], *shape, width))
     xp = _arrays.namespace(*parts)
     stacked = xp.concat(
-        [_take_or_fill(part, index, -1, fill) for part, index in zip(parts, columns, strict=True)], axis=0
+        [_take_or_fill(part, index, -1, fill) for part, index in zip(parts, columns, strict=True)],
+        axis=0,
     )
     return stacked if order is None else _arrays.take(stacked, order, axis=0)
 
@@ -345,9 +354,16 @@ def _merge_properties(
     """Put blocks next to each other, with the samples of all of them."""
     first = parts[0]
 
-    def stack(blocks: list[TensorBlock], samples: Labels, maps: list[Positions | None]) -> TensorBlock:
+    def stack(
+        blocks: list[TensorBlock], samples: Labels, maps: list[Positions | None]
+    ) -> TensorBlock:
         values = stack_columns(
-            [block._values for block in blocks], maps, columns.parts, columns.widths, len(samples), fill
+            [block._values for block in blocks],
+            maps,
+            columns.parts,
+            columns.widths,
+            len(samples),
+            fill,
         )
         return TensorBlock._of(values, samples, blocks[0]._components, columns.properties)
 
@@ -419,7 +435,11 @@ def stack_columns(
 
 def components_to_properties(block: TensorBlock, dimensions: str | Sequence[str]) -> TensorBlock:
     """Move components of a block; see :meth:`TensorMap.components_to_properties`."""
-    names = (dimensions,) if isinstance(dimensions, str) else _checks.names_tuple(dimensions, "dimensions")
+    names = (
+        (dimensions,)
+        if isinstance(dimensions, str)
+        else _checks.names_tuple(dimensions, "dimensions")
+    )
     if not names:
         _checks.invalid("`dimensions` must name at least one component to move to properties")
     properties = block._properties
@@ -440,9 +460,7 @@ def components_to_properties(block: TensorBlock, dimensions: str | Sequence[str]
     return _move_components(block, names, properties)
 
 
-def _move_components(
-    block: TensorBlock, names: tuple[str, ...], properties: Labels
-) -> TensorBlock:
+def _move_components(block: TensorBlock, names: tuple[str, ...], properties: Labels) -> TensorBlock:
     """Move the axes of the named components to the front of the properties, in gradients too."""
     axes = {labels._names[0]: axis for axis, labels in enumerate(block._components, start=1)}
     moved = [axes.pop(name) for name in reversed(names)]
@@ -451,7 +469,8 @@ def _move_components(
     values = xp.permute_dims(block._values, (0, *axes.values(), *moved, len(block._components) + 1))
     shape = (values.shape[0], *map(len, components), len(properties))
     gradients = {
-        name: _move_components(gradient, names, properties) for name, gradient in block._gradients.items()
+        name: _move_components(gradient, names, properties)
+        for name, gradient in block._gradients.items()
     }
     return TensorBlock._of(
         xp.reshape(_arrays.copy(values), shape), block._samples, components, properties, gradients
