@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAGIC: bytes
+CODES: tuple[str, ...]
 
 def values_header(dtype: np.dtype[np.generic], shape: Iterable[int]) -> bytes: ...
 def table_header(names: Iterable[str], rows: int) -> bytes: ...

@@ -130,7 +130,8 @@ def _block(
     )
     if properties is None:
         properties = archive.table(prefix + "properties.npy", Labels)
-    _checks.check_shape(shape, samples, components, properties)
+    if shape != (len(samples), *map(len, components), len(properties)):
+        _checks.check_shape(shape, samples, components, properties)
     block = TensorBlock(values(archive, prefix + "values.npy"), samples, components, properties)
     for parameter in gradients.get(prefix, ()):
         inner = f"{prefix}gradients/{parameter}/"
