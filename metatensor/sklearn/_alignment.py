@@ -75,7 +75,11 @@ def take_samples(block: TensorBlock, positions: Positions) -> TensorBlock:
         table = part._samples._table.copy()
         table[:, 0] = rows[kept]
         gradients[name] = TensorBlock._of(
-            part._values, part._samples._like(table), part._components, part._properties, part._gradients
+            part._values,
+            part._samples._like(table),
+            part._components,
+            part._properties,
+            part._gradients,
         )
     return TensorBlock._of(
         _arrays.take(block._values, positions),
@@ -109,19 +113,28 @@ def _take_columns(block: TensorBlock, positions: Positions, properties: Labels) 
         values = _arrays.namespace(values).concat([values, fill], axis=-1)
         positions = np.where(positions < 0, len(block._properties), positions)
     gradients = {
-        name: _take_columns(gradient, positions, properties) for name, gradient in block._gradients.items()
+        name: _take_columns(gradient, positions, properties)
+        for name, gradient in block._gradients.items()
     }
     return TensorBlock._of(
-        _arrays.take(values, positions, axis=-1), block._samples, block._components, properties, gradients
+        _arrays.take(values, positions, axis=-1),
+        block._samples,
+        block._components,
+        properties,
+        gradients,
     )
 
 
 def with_samples(block: TensorBlock, samples: Labels) -> TensorBlock:
     """Return the same data under other names of samples."""
-    return TensorBlock._of(block._values, samples, block._components, block._properties, block._gradients)
+    return TensorBlock._of(
+        block._values, samples, block._components, block._properties, block._gradients
+    )
 
 
 def with_properties(block: TensorBlock, properties: Labels) -> TensorBlock:
     """Return the same data under other names of properties, in the gradients too."""
-    gradients = {name: with_properties(gradient, properties) for name, gradient in block._gradients.items()}
+    gradients = {
+        name: with_properties(gradient, properties) for name, gradient in block._gradients.items()
+    }
     return TensorBlock._of(block._values, block._samples, block._components, properties, gradients)

@@ -76,7 +76,9 @@ class Rows:
 
     """
 
-    def __init__(self, tensor: TensorMap, by: str | Sequence[str] = "system", rows: Labels | None = None) -> None:
+    def __init__(
+        self, tensor: TensorMap, by: str | Sequence[str] = "system", rows: Labels | None = None
+    ) -> None:
         _checks.require_type(tensor, TensorMap, "tensor")
         names = _checks.names_tuple(by, "by")
         if not names:
@@ -130,7 +132,9 @@ class Rows:
     def __getitem__(self, key: RowKey | tuple[RowKey, EllipsisType | slice]) -> Rows:
         """Return the rows at some positions; nothing is copied yet."""
         if isinstance(key, tuple):
-            if len(key) != 2 or not (key[1] is Ellipsis or (isinstance(key[1], slice) and key[1] == slice(None))):
+            if len(key) != 2 or not (
+                key[1] is Ellipsis or (isinstance(key[1], slice) and key[1] == slice(None))
+            ):
                 raise TypeError("only the rows of Rows can be indexed, not their properties")
             key = key[0]
         positions = _as_positions(key, len(self))
@@ -211,7 +215,11 @@ class Rows:
         return _arrays.to_host(_arrays.detach(block._values))[np.argsort(rows)]
 
     def __array_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: Sequence[Any], kwargs: dict[str, Any]
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
     ) -> Any:
         result = NotImplemented
         if func in _ARRAY_FUNCTIONS:
@@ -258,7 +266,9 @@ class _Source:
         else:
             _checks.require_type(rows, Labels, "rows")
             if rows._names != by:
-                raise ValueError(f"`rows` must have the names in `by`, {list(by)}, got {rows.names}")
+                raise ValueError(
+                    f"`rows` must have the names in `by`, {list(by)}, got {rows.names}"
+                )
             self.rows = rows
             self.numbers = [row_numbers(block._samples, rows) for block in tensor]
 
@@ -274,8 +284,12 @@ class _Source:
     def groups(self, name: str) -> npt.NDArray[np.int32]:
         """Value of a sample dimension for each row, which must be one for all its samples."""
         if name not in self.tensor.sample_names:
-            raise ValueError(f"`name` must be one of the sample names {self.tensor.sample_names}, got {name!r}")
-        values = [block._samples._table[:, block._samples._names.index(name)] for block in self.tensor]
+            raise ValueError(
+                f"`name` must be one of the sample names {self.tensor.sample_names}, got {name!r}"
+            )
+        values = [
+            block._samples._table[:, block._samples._names.index(name)] for block in self.tensor
+        ]
         everything = np.concatenate(values)
         numbers = np.concatenate(self.numbers)
         groups = np.zeros(len(self.rows), np.int32)
@@ -283,10 +297,14 @@ class _Source:
         different = np.flatnonzero(groups[numbers] != everything)
         if len(different):
             row = self.rows.entry(int(numbers[different[0]])).print()
-            raise ValueError(f"{name!r} must be the same for all samples of a row, it differs within row {row}")
+            raise ValueError(
+                f"{name!r} must be the same for all samples of a row, it differs within row {row}"
+            )
         if (empty := np.setdiff1d(np.arange(len(self.rows)), numbers)).size:
             row = self.rows.entry(int(empty[0])).print()
-            raise ValueError(f"every row must have a sample that tells its {name!r}, row {row} has none")
+            raise ValueError(
+                f"every row must have a sample that tells its {name!r}, row {row} has none"
+            )
         return groups
 
 
@@ -310,7 +328,9 @@ def row_numbers(samples: Labels, rows: Labels) -> Positions:
     numbers = rows._index.find_many(table)
     if len(numbers) and numbers.min() < 0:
         first = dict(zip(rows._names, table[int(np.argmin(numbers))].tolist(), strict=True))
-        raise ValueError(f"all samples must belong to one of the {len(rows)} rows, got a sample of {first}")
+        raise ValueError(
+            f"all samples must belong to one of the {len(rows)} rows, got a sample of {first}"
+        )
     return numbers
 
 
@@ -324,14 +344,20 @@ def _as_positions(key: Any, length: int) -> Positions:
         return np.array([key % length])
     positions = np.asarray(key)
     if positions.ndim != 1 or (positions.dtype.kind not in "biu" and len(positions)):
-        raise TypeError(f"Rows can be indexed with positions, a slice or a mask, got {_checks.kind(key)}")
+        raise TypeError(
+            f"Rows can be indexed with positions, a slice or a mask, got {_checks.kind(key)}"
+        )
     if positions.dtype.kind == "b":
         if len(positions) != length:
-            raise IndexError(f"a mask must have one value for each of the {length} rows, got {len(positions)}")
+            raise IndexError(
+                f"a mask must have one value for each of the {length} rows, got {len(positions)}"
+            )
         return np.flatnonzero(positions)
     positions = positions.astype(np.intp)
     if len(positions) and not (-length <= positions.min() and positions.max() < length):
-        raise IndexError(f"positions of rows must be below {length}, got {positions.min()} to {positions.max()}")
+        raise IndexError(
+            f"positions of rows must be below {length}, got {positions.min()} to {positions.max()}"
+        )
     positions = np.where(positions < 0, positions + length, positions)
     if len(np.unique(positions)) != len(positions):
         raise ValueError(
@@ -397,11 +423,10 @@ def as_rows(
     >>> y = TensorMap(Labels.single(), [TensorBlock(np.ones((3, 1)), Labels.range("system", 3), [], n)])
     >>> X, y = as_rows(X, y, by="system")
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
-    >>> y_train.rows
-    Labels
-        system
-          0
-          1
+    >>> y_train.rows == X_train.rows
+    True
+    >>> X_train.tensor.block().samples["system"]
+    array([1, 0, 0], dtype=int32)
 
     """
     if missing not in ("raise", "drop", "keep"):
@@ -430,7 +455,11 @@ def _view(tensor: Any, by: str | Sequence[str]) -> Rows:
         return tensor if tensor.by == _checks.names_tuple(by, "by") else Rows(tensor.tensor, by)
     if isinstance(tensor, TensorMap):
         return Rows(tensor, by)
-    if isinstance(tensor, (list, tuple)) and tensor and all(isinstance(part, TensorMap) for part in tensor):
+    if (
+        isinstance(tensor, (list, tuple))
+        and tensor
+        and all(isinstance(part, TensorMap) for part in tensor)
+    ):
         return _concatenate([Rows(part, by) for part in tensor])
     raise TypeError(f"`as_rows` takes TensorMaps, or sequences of them, got {_checks.kind(tensor)}")
 
@@ -457,7 +486,9 @@ def _concatenate(parts: Sequence[Rows], axis: int = 0) -> Any:
         return _hstack(parts)
     by = parts[0].by
     if any(part.by != by for part in parts):
-        raise ValueError(f"Rows to concatenate must have rows by the same names, got {[part.by for part in parts]}")
+        raise ValueError(
+            f"Rows to concatenate must have rows by the same names, got {[part.by for part in parts]}"
+        )
     first = {key: block._properties for key, block in parts[0].tensor.items()}
     for part in parts:
         if {key: block._properties for key, block in part.tensor.items()} != first:
@@ -465,7 +496,10 @@ def _concatenate(parts: Sequence[Rows], axis: int = 0) -> Any:
     merged = _with_part([part.tensor for part in parts]).keys_to_samples(_PART, sort_samples=False)
     blocks = []
     for block in merged:
-        names, table = block._samples._names[:-1], np.ascontiguousarray(block._samples._table[:, :-1])
+        names, table = (
+            block._samples._names[:-1],
+            np.ascontiguousarray(block._samples._table[:, :-1]),
+        )
         blocks.append(_alignment.with_samples(block, block._samples._like(table, names)))
     rows = Labels(by, np.concatenate([part.rows._table for part in parts]))
     return Rows(TensorMap._of(merged._keys, blocks), by, rows)
@@ -505,8 +539,13 @@ def _with_part(tensors: Sequence[TensorMap]) -> TensorMap:
     keys = tensors[0]._keys
     for tensor in tensors:
         if tensor._keys._names != keys._names:
-            raise ValueError(f"Rows to join must have the same key names, got {keys.names} and {tensor._keys.names}")
-    tables = [np.insert(tensor._keys._table, len(keys._names), n, axis=1) for n, tensor in enumerate(tensors)]
+            raise ValueError(
+                f"Rows to join must have the same key names, got {keys.names} and {tensor._keys.names}"
+            )
+    tables = [
+        np.insert(tensor._keys._table, len(keys._names), n, axis=1)
+        for n, tensor in enumerate(tensors)
+    ]
     blocks = [block for tensor in tensors for block in tensor]
     return TensorMap(Labels([*keys._names, _PART], np.concatenate(tables)), blocks)
 
@@ -524,7 +563,8 @@ def _are_told_apart(tensors: Sequence[TensorMap]) -> bool:
 
 def _with_counted_properties(tensor: TensorMap) -> TensorMap:
     blocks = [
-        _alignment.with_properties(block, Labels.range("property", len(block._properties))) for block in tensor
+        _alignment.with_properties(block, Labels.range("property", len(block._properties)))
+        for block in tensor
     ]
     return TensorMap._of(tensor._keys, blocks)
 
@@ -541,7 +581,9 @@ def _to_arrays(arguments: Any) -> Any:
 
 
 def _take(rows: Any, positions: Any, axis: int | None = None, **kwargs: Any) -> Any:
-    return rows[positions] if isinstance(rows, Rows) and axis == 0 and not kwargs else NotImplemented
+    return (
+        rows[positions] if isinstance(rows, Rows) and axis == 0 and not kwargs else NotImplemented
+    )
 
 
 _ARRAY_FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
