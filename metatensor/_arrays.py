@@ -56,6 +56,11 @@ def library(array: Array) -> str:
     return name
 
 
+def is_plain_tensor(array: Array) -> bool:
+    """Tell whether an array is a torch tensor itself, not a parameter or another kind of tensor."""
+    return library(array) == "torch" and type(array) is sys.modules["torch"].Tensor
+
+
 def _is_torch(array: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
