@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from metatensor import Labels, TensorBlock, TensorMap, _arrays
@@ -319,6 +319,22 @@ def test_an_argument_without_gradients_is_constant():
 
     constant = TensorBlock(BLOCK.values, *(getattr(BLOCK, n) for n in AXES))
     check_gradients(scaled, make_block(), constant)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda tensor: tensor.keys_to_samples(tensor.keys.names),
+        lambda tensor: tensor.keys_to_properties(tensor.keys.names[:1]),
+        lambda tensor: tensor.components_to_properties(tensor.component_names or assume(False)),
+    ],
+    ids=["keys_to_samples", "keys_to_properties", "components_to_properties"],
+)
+@settings(max_examples=50, deadline=None)
+@given(tensor=tensors(min_blocks=1, same_components=True))
+def test_gradients_of_what_maps_do(function, tensor):
+    assume(tensor[0].gradients_list())
+    check_gradients(function, tensor)
 
 
 def shift_samples(gradient):
