@@ -30,16 +30,15 @@ _SUMMED_DTYPES = {"f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "
 def namespace(*arrays: Array) -> ModuleType:
     """Return the array-API namespace of arrays of one library."""
     first = type(arrays[0])
-    if all(type(array) is first for array in arrays):
-        xp = _NAMESPACES.get(first)
-        if xp is not None:
-            return xp
+    alike = len(arrays) == 1 or all(type(array) is first for array in arrays)
+    if alike and first in _NAMESPACES:
+        return _NAMESPACES[first]
     try:
         xp = compat.array_namespace(*arrays)
     except TypeError as error:
         kinds = ", ".join(sorted({f"{library(a)}.{type(a).__name__}" for a in arrays}))
         raise TypeError(f"values must all be arrays of one library, got {kinds}") from error
-    if all(type(array) is first for array in arrays):
+    if alike:
         _NAMESPACES[first] = xp
     return xp
 
