@@ -42,7 +42,9 @@ def labels_of_table(
     labels = Labels._of(names, np.ascontiguousarray(table, dtype=np.int32))
     if place is None:
         return labels
-    return labels._to(_arrays.Target(arrays=place[0], device=None if place[1] == "cpu" else place[1]))
+    return labels._to(
+        _arrays.Target(arrays=place[0], device=None if place[1] == "cpu" else place[1])
+    )
 
 
 def labels_of_bytes(
