@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -58,6 +59,19 @@ def require_type(value: Any, expected: type, name: str) -> None:
         raise TypeError(f"`{name}` must be a metatensor {expected.__name__}, got {kind(value)}")
 
 
+def require_int(value: Any, name: str) -> int:
+    """Turn anything that can serve as index into an int, or raise TypeError."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be an int, got {value!r} of type {kind(value)}") from None
+
+
+def refuse_selection(name: str, names: Sequence[str]) -> NoReturn:
+    """Raise the error for a selection with a name that what it selects from has not."""
+    invalid(f"the names of a selection must be among {list(names)}, got {name!r}")
+
+
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Check the names of the dimensions of Labels."""
     for name in names:
@@ -75,7 +89,7 @@ def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
 def names_tuple(names: str | Iterable[str], what: str = "names") -> tuple[str, ...]:
     """Turn one name or several into a tuple, or raise TypeError."""
     if isinstance(names, str):
-        return (names,) if names else ()
+        return (str(names),) if names else ()
     try:
         names = tuple(names)
     except TypeError:
@@ -83,7 +97,7 @@ def names_tuple(names: str | Iterable[str], what: str = "names") -> tuple[str, .
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"`{what}` must be a str or a sequence of str, got an element {name!r}")
-    return names
+    return tuple([str(name) for name in names])
 
 
 def check_shape(
