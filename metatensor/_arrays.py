@@ -115,6 +115,20 @@ def same_dtype(first: Array, second: Array) -> bool:
     return False
 
 
+def difference(first: Array, other: Array) -> tuple[str, Any, Any] | None:
+    """Return in what two arrays can not be values of one map: the name, and what each has."""
+    kind = type(first)
+    if kind is type(other) and first.dtype == other.dtype and kind is np.ndarray:
+        return None
+    if library(first) != library(other):
+        return "array library", library(first), library(other)
+    if not same_dtype(first, other):
+        return "dtype", first.dtype, other.dtype
+    if device(first) != device(other):
+        return "device", device(first), device(other)
+    return None
+
+
 def to_host(array: Array) -> npt.NDArray[Any]:
     """Return the data as a numpy array, a view of it where the library allows one.
 

@@ -87,13 +87,14 @@ class TensorBlock:
         if not isinstance(properties, Labels):
             _checks.require_type(properties, Labels, "properties")
         components = tuple(components)
+        shape: tuple[int, ...] = (len(samples), len(properties))
         if components:
             for labels in components:
                 _checks.require_type(labels, Labels, "components")
             _checks.check_components(components)
-        shape = values.shape
-        if len(shape) != 2 or components or shape[0] != len(samples) or shape[1] != len(properties):
-            _checks.check_shape(shape, samples, components, properties)
+            shape = (len(samples), *map(len, components), len(properties))
+        if tuple(values.shape) != shape:
+            _checks.check_shape(values.shape, samples, components, properties)
         self._values = values
         self._samples = samples
         self._components = components
@@ -128,7 +129,7 @@ class TensorBlock:
         """Return the shallow copy that a map, or a parent block, keeps for itself."""
         if self._frozen and self._parameter == parameter:
             return self
-        return self._map(_same_array, parameter=parameter, frozen=True)
+        return self._map(None, parameter=parameter, frozen=True)
 
     # ---- access
 
@@ -261,7 +262,8 @@ class TensorBlock:
         if not isinstance(parameter, str):
             raise TypeError(f"`parameter` must be a str, got {_checks.kind(parameter)}")
         _checks.require_type(gradient, TensorBlock, "gradient")
-        _check_same_arrays(self, gradient, "a gradient", "the values of its block")
+        if difference := _arrays.difference(self._values, gradient._values):
+            _checks.refuse_arrays("a gradient", "its block", *difference)
         _checks.check_gradient(self, parameter, gradient)
         self._gradients[parameter] = gradient._freeze(parameter)
 
@@ -284,17 +286,17 @@ class TensorBlock:
         return self._copy(deep)
 
     def _copy(self, deep: bool, frozen: bool = False) -> TensorBlock:
-        return self._map(_arrays.copy if deep else _same_array, frozen=frozen)
+        return self._map(_arrays.copy if deep else None, frozen=frozen)
 
     def _map(
         self,
-        function: Callable[[_arrays.Array], _arrays.Array],
+        function: Callable[[_arrays.Array], _arrays.Array] | None,
         labels: Callable[[Labels], Labels] | None = None,
         parameter: str | None = None,
         frozen: bool = False,
     ) -> TensorBlock:
         """Apply functions to the arrays and Labels of this block and of all its gradients."""
-        values = function(self._values)
+        values = self._values if function is None else function(self._values)
         samples, components, properties = self._samples, self._components, self._properties
         if labels is not None:
             samples, properties = labels(samples), labels(properties)
@@ -397,30 +399,6 @@ class TensorBlock:
 
     def _repr_html_(self) -> str:
         return _display.block_html(self)
-
-
-def _same_array(values: _arrays.Array) -> _arrays.Array:
-    return values
-
-
-def _check_same_arrays(first: TensorBlock, other: TensorBlock, who: str, whose: str) -> None:
-    """Check that two blocks have values of one library, dtype and device."""
-    a, b = first._values, other._values
-    if _arrays.library(a) != _arrays.library(b):
-        _checks.invalid(
-            f"{who} must have values of the same array library as {whose}, {_arrays.library(a)!r}, "
-            f"got {_arrays.library(b)!r}; convert with `.to(arrays=...)`"
-        )
-    if a.dtype != b.dtype and not _arrays.same_dtype(a, b):
-        _checks.invalid(
-            f"{who} must have the dtype of {whose}, {a.dtype}, got {b.dtype}; use `.to(...)`"
-        )
-    if type(a) is not type(b) or _arrays.library(a) != "numpy":
-        where, got = _arrays.device(a), _arrays.device(b)
-        if where != got:
-            _checks.invalid(
-                f"{who} must be on the device of {whose}, {where}, got {got}; use `.to(...)`"
-            )
 
 
 def _same_blocks(first: TensorBlock, other: TensorBlock) -> bool:

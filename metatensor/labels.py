@@ -276,7 +276,7 @@ class Labels(LabelsBase):
         if isinstance(index, str):
             return self.column(index)
         if isinstance(index, (int, np.signedinteger)):
-            return self.entry(index)
+            return self.entry(index)  # type: ignore[arg-type]
         raise TypeError(f"Labels can be indexed with int or str, got {_checks.kind(index)}")
 
     # ---- sets

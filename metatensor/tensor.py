@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from metatensor import _arrays, _checks, _display, merge
-from metatensor.block import TensorBlock, _check_same_arrays, _same_blocks
+from metatensor.block import TensorBlock, _same_blocks
 from metatensor.labels import Labels, LabelsEntry
 
 _Selection = int | Mapping[str, int] | Labels | LabelsEntry | None
@@ -83,18 +83,14 @@ class TensorMap:
             raise ValueError(
                 f"values must be bool, integers, real or complex numbers, got dtype {first.dtype}"
             )
-        expected = _checks.signature(first)
         for position, block in enumerate(self._blocks):
-            if position == 0:
-                continue
-            _check_same_arrays(
-                first,
-                block,
-                f"the block for key {self._keys.entry(position).print()}",
-                "the first block",
-            )
-            if (got := _checks.signature(block)) != expected:
-                _checks.refuse_signature(expected, got, self._keys.entry(position).print())
+            if difference := _arrays.difference(first._values, block._values):
+                _checks.refuse_arrays(self._block_text(position), "the first one", *difference)
+            if not _checks.same_names(first, block):
+                _checks.refuse_names(first, block, self._block_text(position))
+
+    def _block_text(self, position: int) -> str:
+        return f"the block for key {self._keys.entry(position).print()}"
 
     @classmethod
     def _of(
@@ -122,7 +118,7 @@ class TensorMap:
     @property
     def component_names(self) -> list[str]:
         """Name of each component of all blocks."""
-        return [labels._names[0] for labels in self._blocks[0]._components] if self._blocks else []
+        return _checks.component_names(self._blocks[0]) if self._blocks else []
 
     @property
     def property_names(self) -> list[str]:
@@ -292,6 +288,8 @@ class TensorMap:
     def _matches(self, selection: Any) -> Sequence[int]:
         """Return the positions of the blocks that a selection matches."""
         keys = self._keys
+        if isinstance(selection, Labels) and len(selection) == 1:
+            selection = selection.entry(0)
         if isinstance(selection, dict):
             if len(selection) == len(keys._names):
                 try:

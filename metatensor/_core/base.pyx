@@ -6,6 +6,7 @@ The Python classes on top add the checks and their texts: `_check_names`, `_conv
 cimport cython
 cimport numpy as cnp
 from cpython.number cimport PyNumber_AsSsize_t
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int32_t
 from libc.string cimport memcmp
 
@@ -18,6 +19,8 @@ cnp.import_array()
 
 cdef cnp.ndarray NO_TABLE = np.empty((0, 0), dtype=np.int32)
 NO_TABLE.flags.writeable = False
+
+cdef tuple NO_ARGUMENTS = ()
 
 cdef dict known_names = {}
 cdef Py_ssize_t MOST_NAMES = 4096
@@ -50,6 +53,11 @@ cdef cnp.ndarray own(cnp.ndarray array):
     ):
         return array
     return cnp.PyArray_NewCopy(array, cnp.NPY_CORDER)
+
+
+cdef object made(type base, type kind):
+    """What `base.__new__(kind)` returns, without the cost of a call from Python."""
+    return (<PyTypeObject*> base).tp_new(kind, <PyObject*> NO_ARGUMENTS, NULL)
 
 
 cdef class LabelsBase:
@@ -99,7 +107,7 @@ cdef class LabelsBase:
     @classmethod
     def _of(cls, tuple names, cnp.ndarray table, values=None):
         """Adopt a C-contiguous int32 table of unique rows; nothing is checked."""
-        cdef LabelsBase labels = cls.__new__(cls)
+        cdef LabelsBase labels = made(LabelsBase, cls)
         labels._names = names
         labels._adopt(table, values)
         return labels
@@ -293,7 +301,7 @@ def use_entry_type(type kind):
 
 
 cdef EntryBase entry_of(LabelsBase labels, Py_ssize_t row):
-    cdef EntryBase entry = EntryBase.__new__(entry_type)
+    cdef EntryBase entry = made(EntryBase, entry_type)
     entry._labels = labels
     entry._row = row
     return entry
