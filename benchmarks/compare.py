@@ -186,9 +186,14 @@ def main() -> int:
     with Worker(upstream_python) as worker:
         upstream = worker.ask(do="describe")
     print(f"ours:     {ours['versions']}\nupstream: {upstream['versions']}\n{HEADER}")
-    results = []
+    results, failed = [], []
     for name, size in cases:
-        case = compare(pythons, name, size, options)
+        try:
+            case = compare(pythons, name, size, options)
+        except RuntimeError as error:
+            failed.append(f"{name} {size}")
+            print(f"{name:<42}{size:<5}FAILED\n{error}", flush=True)
+            continue
         case["target"] = ours["workloads"][name][size]
         results.append(case)
         print(line(case), flush=True)
@@ -196,9 +201,10 @@ def main() -> int:
         versions = {"ours": ours["versions"], "upstream": upstream["versions"]}
         options.output.write_text(json.dumps({"versions": versions, "cases": results}, indent=1))
     different = [f"{case['name']} {case['size']}" for case in results if not case["same"]]
-    if different:
-        print(f"results differ in: {', '.join(different)}")
-    return 1 if different or not results else 0
+    for what, names in [("results differ in", different), ("failed", failed)]:
+        if names:
+            print(f"{what}: {', '.join(names)}")
+    return 1 if different or failed or not cases else 0
 
 
 if __name__ == "__main__":
