@@ -1,0 +1,291 @@
+"""Which array library is it? The only file that asks.
+
+Everything else calls the array-API namespace that :func:`namespace` returns, or one of the
+functions below for what the standard lacks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import array_api_compat as compat
+import numpy as np
+import numpy.typing as npt
+
+#: a value array of any library
+Array = Any
+
+_NAMESPACES: dict[type, ModuleType] = {}
+_LIBRARIES: dict[type, str] = {np.ndarray: "numpy"}
+
+
+def namespace(*arrays: Array) -> ModuleType:
+    """Return the array-API namespace of arrays of one library."""
+    first = type(arrays[0])
+    if all(type(array) is first for array in arrays):
+        xp = _NAMESPACES.get(first)
+        if xp is not None:
+            return xp
+    try:
+        xp = compat.array_namespace(*arrays)
+    except TypeError as error:
+        kinds = ", ".join(sorted({f"{library(a)}.{type(a).__name__}" for a in arrays}))
+        raise TypeError(f"values must all be arrays of one library, got {kinds}") from error
+    if all(type(array) is first for array in arrays):
+        _NAMESPACES[first] = xp
+    return xp
+
+
+def library(array: Array) -> str:
+    """Return the name of the library an array belongs to: "numpy", "torch", "jax"..."""
+    kind = type(array)
+    name = _LIBRARIES.get(kind)
+    if name is None:
+        if isinstance(array, np.ndarray):
+            name = "numpy"
+        elif _is_torch(array):
+            name = "torch"
+        elif compat.is_jax_array(array):
+            return "jax"  # tracers too, whose types come and go
+        else:
+            name = kind.__module__.split(".")[0]
+        _LIBRARIES[kind] = name
+    return name
+
+
+def _is_torch(array: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def as_values(array: Any) -> Array:
+    """Return ``array`` itself if it can hold the values of a block, or a view of it that can.
+
+    Raises
+    ------
+    ValueError
+        if it is no array at all, or a masked array, whose mask would be lost.
+
+    """
+    if type(array) is np.ndarray or type(array) in _NAMESPACES:
+        return array
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(
+            "`values` can not be a masked array, its mask would be lost; fill it first with `.filled(...)`"
+        )
+    if isinstance(array, np.ndarray) or compat.is_array_api_obj(array):
+        return array
+    if isinstance(array, np.generic) or not hasattr(array, "shape"):
+        raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
+    if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
+        return np.from_dlpack(array)
+    if hasattr(array, "__array__") or hasattr(array, "__array_interface__"):
+        return np.asarray(array)
+    raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
+
+
+def device(array: Array) -> Any:
+    """Return where an array lives: "cpu" for numpy, what the library says otherwise."""
+    return "cpu" if library(array) == "numpy" else compat.device(array)
+
+
+def has_format_dtype(array: Array) -> bool:
+    """Tell whether the dtype is bool, integer, real or complex, which is what maps hold."""
+    return array.dtype.kind in "biufc" if library(array) == "numpy" else True
+
+
+def same_dtype(first: Array, second: Array) -> bool:
+    """Tell whether two arrays have one dtype; the byte order does not count."""
+    if first.dtype == second.dtype:
+        return True
+    if library(first) == "numpy" and library(second) == "numpy":
+        return bool(first.dtype.newbyteorder("=") == second.dtype.newbyteorder("="))
+    return False
+
+
+def to_host(array: Array) -> npt.NDArray[Any]:
+    """Return the data as a numpy array, a view of it where the library allows one.
+
+    Raises
+    ------
+    RuntimeError
+        for a torch tensor that requires gradients: its history would be lost.
+
+    """
+    name = library(array)
+    if name == "numpy":
+        return np.asarray(array)
+    if name == "torch":
+        return array.cpu().numpy()
+    if name == "cupy":
+        return array.get()
+    try:
+        return np.asarray(array)
+    except (TypeError, ValueError):
+        return np.from_dlpack(compat.to_device(array, "cpu"))
+
+
+def copy(array: Array) -> Array:
+    """Return a C-contiguous copy."""
+    name = library(array)
+    if name == "numpy":
+        return array.copy(order="C")
+    if name == "torch":
+        return array.clone(memory_format=sys.modules["torch"].contiguous_format)
+    return namespace(array).asarray(array, copy=True)
+
+
+def is_contiguous(array: Array) -> bool:
+    """Tell whether the data is in C order; libraries without strides always say yes."""
+    name = library(array)
+    if name == "numpy":
+        return bool(array.flags.c_contiguous)
+    return bool(array.is_contiguous()) if name == "torch" else True
+
+
+def detach(array: Array) -> Array:
+    """Return the same data without its autograd history."""
+    name = library(array)
+    if name == "torch":
+        return array.detach()
+    if name == "jax":
+        return importlib.import_module("jax.lax").stop_gradient(array)
+    return array
+
+
+def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
+    """Return host positions as an index array for ``array``, on its device."""
+    if library(array) == "numpy":
+        return positions
+    xp = namespace(array)
+    return xp.asarray(positions, device=compat.device(array))
+
+
+def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
+    """Gather entries of one axis at host positions, out of place."""
+    return namespace(array).take(array, positions_like(array, positions), axis=axis)
+
+
+def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
+    """Return a constant array with the library, dtype and device of ``like``."""
+    if library(like) == "numpy":
+        return np.full(shape, value, dtype=like.dtype)
+    return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
+
+
+def equal(first: Array, second: Array) -> bool:
+    """Tell whether two arrays hold the same numbers, whatever their libraries."""
+    if library(first) == "numpy" and library(second) == "numpy":
+        return np.array_equal(first, second)
+    return np.array_equal(to_host(detach(first)), to_host(detach(second)))
+
+
+class Target(NamedTuple):
+    """Where ``to`` moves data: anything that is None stays as it is."""
+
+    dtype: Any = None
+    device: Any = None
+    arrays: str | None = None
+    non_blocking: bool = False
+
+
+_BACKENDS = {"numpy": "numpy", "torch": "torch", "jax": "jax.numpy", "cupy": "cupy"}
+
+
+def parse_target(*args: Any, **kwargs: Any) -> Target:
+    """Sort the arguments of ``to`` by their types.
+
+    A str or torch.device is a device, what looks like a dtype is a dtype, None is ignored.
+
+    Raises
+    ------
+    TypeError
+        for an argument of another type.
+    ValueError
+        for a device or dtype given twice, or an unknown library.
+
+    """
+    given: dict[str, Any] = {"dtype": kwargs.get("dtype"), "device": kwargs.get("device")}
+    for value in args:
+        if value is None:
+            continue
+        what = _target_kind(value)
+        if given[what] is not None:
+            raise ValueError(f"`to` got more than one {what}: {given[what]!r} and {value!r}")
+        given[what] = value
+    arrays = kwargs.get("arrays")
+    if arrays is not None and arrays not in _BACKENDS:
+        raise ValueError(f"`arrays` must be one of {list(_BACKENDS)}, got {arrays!r}")
+    return Target(arrays=arrays, non_blocking=bool(kwargs.get("non_blocking", False)), **given)
+
+
+def _target_kind(value: Any) -> str:
+    torch = sys.modules.get("torch")
+    if isinstance(value, str) or (torch is not None and isinstance(value, torch.device)):
+        return "device"
+    if torch is not None and isinstance(value, torch.dtype):
+        return "dtype"
+    if isinstance(value, np.dtype):
+        return "dtype"
+    if isinstance(value, type) and (issubclass(value, np.generic) or value in (float, int, bool, complex)):
+        return "dtype"
+    raise TypeError(f"`to` takes a device or a dtype, got an argument of type {type(value)}")
+
+
+def convert(array: Array, target: Target) -> Array:
+    """Move an array: first to another library, then to another dtype, then to another device."""
+    if target.arrays is not None and target.arrays != library(array):
+        array = _change_library(array, target.arrays)
+    if target.dtype is not None:
+        array = _change_dtype(array, target.dtype)
+    if target.device is not None:
+        array = _change_device(array, target.device, target.non_blocking)
+    return array
+
+
+def _change_library(array: Array, name: str) -> Array:
+    if name == "numpy":
+        return to_host(array)
+    try:
+        module = importlib.import_module(_BACKENDS[name])
+    except ImportError as error:
+        raise ImportError(f"arrays={name!r} needs the package {name!r}, which is not installed") from error
+    host = to_host(array)
+    if name == "torch":
+        # torch shares memory, ignores that numpy arrays are read-only, and has no negative strides
+        shareable = host.flags.writeable and all(stride >= 0 for stride in host.strides)
+        return module.from_numpy(host if shareable else host.copy())
+    return module.asarray(host)
+
+
+def _change_dtype(array: Array, dtype: Any) -> Array:
+    name = library(array)
+    if name == "numpy":
+        try:
+            return array.astype(dtype, copy=False)
+        except TypeError as error:
+            raise TypeError(f"`dtype` must be a numpy dtype for numpy arrays, got {dtype!r}") from error
+    if name == "torch":
+        torch = sys.modules["torch"]
+        if dtype is float:
+            dtype = torch.float64
+        elif dtype is int:
+            dtype = torch.int64
+        if not isinstance(dtype, torch.dtype):
+            raise TypeError(f"`dtype` must be a torch.dtype for torch tensors, got {dtype!r}")
+        return array.to(dtype=dtype)
+    return namespace(array).astype(array, dtype, copy=False)
+
+
+def _change_device(array: Array, where: Any, non_blocking: bool) -> Array:
+    name = library(array)
+    if name == "numpy":
+        if str(where) != "cpu":
+            raise ValueError(f"numpy arrays can only be on device 'cpu', got {where!r}; use arrays='torch'")
+        return array
+    if name == "torch":
+        return array.to(device=where, non_blocking=non_blocking)
+    return compat.to_device(array, where)

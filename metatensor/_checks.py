@@ -1,0 +1,176 @@
+"""Checks shared by the classes, and the one text of each error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from metatensor.block import TensorBlock
+    from metatensor.labels import Labels
+
+
+class MetatensorError(ValueError):
+    """Labels, blocks, maps or files that break a rule of the format.
+
+    Parameters
+    ----------
+    message : str
+        What was required, what was got, and what to do.
+    status : int, optional
+        Accepted for compatibility, and kept.
+
+    Examples
+    --------
+    >>> import metatensor
+    >>> metatensor.Labels(["a b"], metatensor.Labels.single().values)
+    Traceback (most recent call last):
+    ...
+    metatensor.MetatensorError: invalid parameter: 'a b' is not a valid label name, ...
+
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+MetatensorError.__module__ = "metatensor"
+
+
+def invalid(message: str) -> NoReturn:
+    """Raise the error for input that breaks a rule of the format."""
+    raise MetatensorError(f"invalid parameter: {message}")
+
+
+def kind(value: Any) -> str:
+    """Name the type of ``value`` as error messages do."""
+    module = type(value).__module__.split(".")[0]
+    return type(value).__qualname__ if module == "builtins" else f"{module}.{type(value).__qualname__}"
+
+
+def require_type(value: Any, expected: type, name: str) -> None:
+    """Raise TypeError unless ``value`` is an ``expected``."""
+    if not isinstance(value, expected):
+        raise TypeError(f"`{name}` must be a metatensor {expected.__name__}, got {kind(value)}")
+
+
+def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Check the names of the dimensions of Labels."""
+    for name in names:
+        if not (name.isascii() and name.isidentifier()):
+            invalid(
+                f"{name!r} is not a valid label name, names are made of ASCII letters, digits and "
+                "'_', and do not start with a digit"
+            )
+    if len(set(names)) != len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        invalid(f"the names of Labels must be unique, got {repeated!r} more than once")
+    return names
+
+
+def names_tuple(names: str | Iterable[str], what: str = "names") -> tuple[str, ...]:
+    """Turn one name or several into a tuple, or raise TypeError."""
+    if isinstance(names, str):
+        return (names,) if names else ()
+    try:
+        names = tuple(names)
+    except TypeError:
+        raise TypeError(f"`{what}` must be a str or a sequence of str, got {kind(names)}") from None
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"`{what}` must be a str or a sequence of str, got an element {name!r}")
+    return names
+
+
+def check_shape(
+    shape: Sequence[int], samples: Labels, components: Sequence[Labels], properties: Labels
+) -> None:
+    """Check that the axes of the values fit their Labels."""
+    axes = [("samples", samples)]
+    axes += [(f"component {names_text(labels)}", labels) for labels in components]
+    axes.append(("properties", properties))
+    if len(shape) != len(axes):
+        invalid(
+            f"the values must have {len(axes)} dimensions: samples, {len(components)} component(s) "
+            f"and properties, got shape {tuple(shape)}"
+        )
+    for axis, (what, labels) in enumerate(axes):
+        if shape[axis] != len(labels):
+            invalid(
+                f"axis {axis} of the values must have one entry for each of the {len(labels)} "
+                f"{what}, got shape {tuple(shape)}"
+            )
+
+
+def names_text(labels: Labels) -> str:
+    """Names of Labels, as messages print them."""
+    return "[" + ", ".join(labels._names) + "]"
+
+
+def check_components(components: Sequence[Labels]) -> None:
+    """Check what the format asks of the Labels of component axes."""
+    seen = set()
+    for labels in components:
+        if len(labels._names) != 1:
+            invalid(f"component Labels must have exactly one dimension, got {names_text(labels)}")
+        if len(labels) == 0:
+            invalid(f"component Labels must have at least one entry, got none for {labels._names[0]!r}")
+        if labels._names[0] in seen:
+            invalid(f"component names must be distinct, got {labels._names[0]!r} more than once")
+        seen.add(labels._names[0])
+
+
+def check_gradient(block: TensorBlock, parameter: str, gradient: TensorBlock) -> None:
+    """Check that ``gradient`` can be the gradient of ``block`` with respect to ``parameter``."""
+    who = f"the gradient with respect to {parameter!r}"
+    if parameter in block._gradients:
+        invalid(f"{who} already exists in this block")
+    samples = gradient._samples
+    if not samples._names or samples._names[0] != "sample":
+        invalid(f"{who} must have 'sample' as first sample name, got {names_text(samples)}")
+    if len(samples):
+        rows = samples._table[:, 0]
+        low, high = int(rows.min()), int(rows.max())
+        if low < 0 or high >= len(block._samples):
+            invalid(
+                f"{who} must refer to samples by their row, 0 to {len(block._samples) - 1}, "
+                f"got {low if low < 0 else high}"
+            )
+    extra = len(gradient._components) - len(block._components)
+    if extra < 0 or gradient._components[extra:] != block._components:
+        invalid(f"{who} must have the components of its block as last components")
+    if gradient._properties != block._properties:
+        invalid(f"{who} must have the properties of its block")
+
+
+def signature(block: TensorBlock) -> tuple[Any, ...]:
+    """Everything that the blocks of one map must have in common."""
+    gradients = block._gradients
+    return (
+        block._samples._names,
+        tuple([labels._names for labels in block._components]) if block._components else (),
+        block._properties._names,
+        {name: signature(gradient) for name, gradient in gradients.items()} if gradients else None,
+    )
+
+
+SIGNATURE_PARTS = ("sample names", "component names", "property names", "gradients")
+
+
+def refuse_signature(first: tuple[Any, ...], other: tuple[Any, ...], key: str) -> NoReturn:
+    """Say in what a block differs from the first block of its map."""
+    for what, expected, got in zip(SIGNATURE_PARTS, first, other, strict=True):
+        if expected == got:
+            continue
+        if what == "gradients":
+            names, got_names = list(expected or {}), list(got or {})
+            if set(names) == set(got_names):
+                what = "gradient metadata"
+                expected, got = expected, got
+            else:
+                expected, got = names, got_names
+        invalid(f"all blocks of a TensorMap must have the same {what}, {expected} in the first block, "
+                f"got {got} in the block for key {key}")  # fmt: skip
+    raise AssertionError("the signatures are the same")

@@ -1,0 +1,9 @@
+"""C types of the compiled core."""
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+
+cdef struct Table:
+    # the rows of an int32 table, one after the other
+    const int32_t* start
+    Py_ssize_t rows
+    Py_ssize_t columns

@@ -1,0 +1,422 @@
+"""TensorBlock: one dense array with Labels for every axis, and its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from metatensor import _arrays, _checks, _display
+from metatensor.labels import Labels
+
+
+class TensorBlock:
+    """One dense array of values with Labels for every axis, and gradients next to them.
+
+    The first axis holds samples, the last one properties, and those between are components. A
+    gradient is a block too: its samples start with "sample", the row in the samples of its parent;
+    its components are its own followed by those of the parent; its properties are those of the
+    parent. A row without gradient samples has a gradient of zero.
+
+    Parameters
+    ----------
+    values : array, (n_samples, ..., n_properties)
+        numbers of any array library, kept as they are
+    samples : Labels
+        what the rows are
+    components : iterable of Labels
+        what the entries of the axes in between are, one dimension each
+    properties : Labels
+        what the entries of the last axis are
+
+    Raises
+    ------
+    ValueError
+        if `values` is no array
+    TypeError
+        if the rest are not Labels
+    MetatensorError
+        if the axes of the values do not fit the Labels
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock
+    >>> block = TensorBlock(
+    ...     values=np.array([[1.0, 2.0], [3.0, 4.0]]),
+    ...     samples=Labels.range("system", 2),
+    ...     components=[],
+    ...     properties=Labels.range("n", 2),
+    ... )
+    >>> block
+    TensorBlock with shape (2, 2)
+        samples: [system]
+        properties: [n]
+
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_components",
+        "_frozen",
+        "_gradients",
+        "_parameter",
+        "_properties",
+        "_samples",
+        "_values",
+    )
+    __module__ = "metatensor"
+
+    _values: _arrays.Array
+    _samples: Labels
+    _components: tuple[Labels, ...]
+    _properties: Labels
+    _gradients: dict[str, TensorBlock]
+    _frozen: bool
+    _parameter: str | None
+
+    def __init__(
+        self,
+        values: _arrays.Array,
+        samples: Labels,
+        components: Iterable[Labels],
+        properties: Labels,
+    ) -> None:
+        values = _arrays.as_values(values)
+        if not isinstance(samples, Labels):
+            _checks.require_type(samples, Labels, "samples")
+        if not isinstance(properties, Labels):
+            _checks.require_type(properties, Labels, "properties")
+        if components:
+            components = tuple(components)
+            for labels in components:
+                _checks.require_type(labels, Labels, "components")
+            _checks.check_components(components)
+        else:
+            components = ()
+        shape = values.shape
+        if len(shape) != 2 or components or shape[0] != len(samples) or shape[1] != len(properties):
+            _checks.check_shape(shape, samples, components, properties)
+        self._values = values
+        self._samples = samples
+        self._components = components
+        self._properties = properties
+        self._gradients = {}
+        self._frozen = False
+        self._parameter = None
+
+    @classmethod
+    def _of(
+        cls,
+        values: _arrays.Array,
+        samples: Labels,
+        components: tuple[Labels, ...],
+        properties: Labels,
+        gradients: dict[str, TensorBlock] | None = None,
+        parameter: str | None = None,
+    ) -> TensorBlock:
+        """Make a block of parts that fit together; nothing is checked."""
+        block = cls.__new__(cls)
+        block._values = values
+        block._samples = samples
+        block._components = components
+        block._properties = properties
+        block._gradients = {} if gradients is None else gradients
+        block._frozen = False
+        block._parameter = parameter
+        return block
+
+    def _freeze(self, parameter: str | None = None) -> TensorBlock:
+        """Return the shallow copy that a map, or a parent block, keeps for itself."""
+        if self._frozen and self._parameter == parameter:
+            return self
+        gradients = self._gradients
+        if gradients:
+            prefix = "" if parameter is None else f"{parameter}/"
+            gradients = {name: block._freeze(prefix + name) for name, block in gradients.items()}
+        block = TensorBlock._of(
+            self._values, self._samples, self._components, self._properties, gradients, parameter
+        )
+        block._frozen = True
+        return block
+
+    # ---- access
+
+    @property
+    def values(self) -> _arrays.Array:
+        """The array of this block, (n_samples, ..., n_properties), always the same object."""
+        return self._values
+
+    @property
+    def samples(self) -> Labels:
+        """What the rows are."""
+        return self._samples
+
+    @property
+    def components(self) -> list[Labels]:
+        """What the axes between samples and properties are."""
+        return list(self._components)
+
+    @property
+    def properties(self) -> Labels:
+        """What the entries of the last axis are."""
+        return self._properties
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the values."""
+        return self._values.shape
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the values, in their library."""
+        return self._values.dtype
+
+    @property
+    def device(self) -> Any:
+        """Where the values live: "cpu" for numpy, what the library says otherwise."""
+        return _arrays.device(self._values)
+
+    @property
+    def is_view(self) -> bool:
+        """Whether this block is inside a map or another block; such a block takes no gradients."""
+        return self._frozen
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self._samples)
+
+    # ---- gradients
+
+    def gradients_list(self) -> list[str]:
+        """Return the names of the gradients, in the order they were added."""
+        return list(self._gradients)
+
+    def has_gradient(self, parameter: str) -> bool:
+        """Tell whether there is a gradient with respect to ``parameter``."""
+        return isinstance(parameter, str) and parameter in self._gradients
+
+    def gradient(self, parameter: str) -> TensorBlock:
+        """Return the gradient of the values with respect to ``parameter``.
+
+        Parameters
+        ----------
+        parameter : str
+            name of the gradient
+
+        Returns
+        -------
+        TensorBlock
+
+        Raises
+        ------
+        MetatensorError
+            if there is no such gradient
+
+        """
+        try:
+            return self._gradients[parameter]
+        except (KeyError, TypeError):
+            _checks.invalid(
+                f"there is no gradient with respect to {parameter!r} in this block, "
+                f"which has {self.gradients_list()}"
+            )
+
+    def gradients(self) -> Iterator[tuple[str, TensorBlock]]:
+        """Iterate over the names of the gradients and the gradients."""
+        yield from self._gradients.items()
+
+    def add_gradient(self, parameter: str, gradient: TensorBlock) -> None:
+        """Add a gradient of the values with respect to ``parameter``.
+
+        The block given stays usable; this one keeps a shallow copy, with the same arrays. Gradients
+        of the gradient must be added to it before.
+
+        Parameters
+        ----------
+        parameter : str
+            what the derivative is with respect to, such as "positions" or "strain"
+        gradient : TensorBlock
+            whose sample names start with "sample", the row in the samples of this block, whose
+            components end with the components of this block, and with the properties of this block
+
+        Raises
+        ------
+        MetatensorError
+            if the gradient does not fit this block
+        ValueError
+            if this block is inside a map or another block: copy it first
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> samples, properties = Labels.range("system", 2), Labels.range("energy", 1)
+        >>> block = TensorBlock(np.array([[1.0], [2.0]]), samples, [], properties)
+        >>> block.add_gradient(
+        ...     "volume",
+        ...     TensorBlock(np.array([[-0.5]]), Labels(["sample"], np.array([[1]])), [], properties),
+        ... )
+        >>> block.gradient("volume")
+        TensorBlock gradient for 'volume', with shape (1, 1)
+            samples: [sample]
+            properties: [energy]
+
+        """
+        if self._frozen:
+            raise ValueError(
+                "gradients can not be added to a block that is inside a TensorMap or another block; "
+                "use `block.copy()` first, and make a new TensorMap"
+            )
+        if not isinstance(parameter, str):
+            raise TypeError(f"`parameter` must be a str, got {_checks.kind(parameter)}")
+        _checks.require_type(gradient, TensorBlock, "gradient")
+        _check_same_arrays(self, gradient, "a gradient", "the values of its block")
+        _checks.check_gradient(self, parameter, gradient)
+        self._gradients[parameter] = gradient._freeze(parameter)
+
+    # ---- copying and moving
+
+    def copy(self, deep: bool = True) -> TensorBlock:
+        """Return a copy, to which gradients can be added.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            copy the values, and those of the gradients, into new C-contiguous arrays; otherwise the
+            copy has the same arrays. Labels are always shared.
+
+        Returns
+        -------
+        TensorBlock
+
+        """
+        return self._map(_arrays.copy if deep else _same_array)
+
+    def _map(self, function: Any, labels: Any = None) -> TensorBlock:
+        """Apply functions to the arrays and Labels of this block and of all its gradients."""
+        gradients = {name: block._map(function, labels)._freeze(name) for name, block in self._gradients.items()}
+        parts: tuple[Any, ...] = (self._samples, self._components, self._properties)
+        if labels is not None:
+            parts = (labels(self._samples), tuple(map(labels, self._components)), labels(self._properties))
+        return TensorBlock._of(function(self._values), *parts, gradients)
+
+    def __copy__(self) -> TensorBlock:
+        return self.copy(deep=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TensorBlock:
+        return self.copy(deep=True)
+
+    def to(self, *args: Any, **kwargs: Any) -> TensorBlock:
+        """Return the block in another array library, dtype or device, gradients and Labels too.
+
+        Parameters
+        ----------
+        *args
+            dtype and device in any order, told apart by their type; a str is a device
+        **kwargs
+            ``dtype``, ``device``, ``arrays`` ("numpy", "torch", "jax"), ``non_blocking``
+
+        Returns
+        -------
+        TensorBlock
+            a new block, with the same arrays where nothing changes
+
+        Raises
+        ------
+        TypeError
+            for a dtype of another library than the values'
+        ValueError
+            for a device that the library has not
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> block = TensorBlock(np.zeros((1, 1)), Labels.single(), [], Labels.single())
+        >>> block.to(np.float32).dtype
+        dtype('float32')
+
+        """
+        return self._to(_arrays.parse_target(*args, **kwargs))
+
+    def _to(self, target: _arrays.Target) -> TensorBlock:
+        labels = (lambda labels: labels._to(target)) if target.arrays or target.device else None
+        return self._map(lambda values: _arrays.convert(values, target), labels)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        from metatensor.io import pickling
+
+        return pickling.reduce_block(self, protocol)
+
+    # ---- comparison
+
+    def __eq__(self, other: object) -> bool:
+        return _same_blocks(self, other) if isinstance(other, TensorBlock) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    # ---- files
+
+    def save(self, file: Any, use_numpy: bool = False) -> None:
+        """Write this block to a file; see :func:`metatensor.save`."""
+        from metatensor.io import mts
+
+        mts.save(file, self, use_numpy=use_numpy)
+
+    def save_buffer(self, use_numpy: bool = False) -> memoryview:
+        """Return the bytes of a file with this block; see :func:`metatensor.io.save_buffer`."""
+        from metatensor.io import mts
+
+        return mts.save_buffer(self, use_numpy=use_numpy)
+
+    @staticmethod
+    def load(file: Any, use_numpy: bool = False) -> TensorBlock:
+        """Read a block from a file; see :func:`metatensor.load_block`."""
+        from metatensor.io import mts
+
+        return mts.load_block(file, use_numpy=use_numpy)
+
+    @staticmethod
+    def load_buffer(buffer: Any, use_numpy: bool = False) -> TensorBlock:
+        """Read a block from the bytes of a file; see :func:`metatensor.io.load_block_buffer`."""
+        from metatensor.io import mts
+
+        return mts.load_block_buffer(buffer, use_numpy=use_numpy)
+
+    # ---- text
+
+    def __repr__(self) -> str:
+        return _display.block_text(self)
+
+    def _repr_html_(self) -> str:
+        return _display.block_html(self)
+
+
+def _same_array(values: _arrays.Array) -> _arrays.Array:
+    return values
+
+
+def _check_same_arrays(first: TensorBlock, other: TensorBlock, who: str, whose: str) -> None:
+    """Check that two blocks have values of one library, dtype and device."""
+    a, b = first._values, other._values
+    if _arrays.library(a) != _arrays.library(b):
+        _checks.invalid(
+            f"{who} must have values of the same array library as {whose}, {_arrays.library(a)!r}, "
+            f"got {_arrays.library(b)!r}; convert with `.to(arrays=...)`"
+        )
+    if a.dtype != b.dtype and not _arrays.same_dtype(a, b):
+        _checks.invalid(f"{who} must have the dtype of {whose}, {a.dtype}, got {b.dtype}; convert with `.to(...)`")
+    if type(a) is not type(b) or _arrays.library(a) != "numpy":
+        where, got = _arrays.device(a), _arrays.device(b)
+        if where != got:
+            _checks.invalid(f"{who} must be on the device of {whose}, {where}, got {got}; move it with `.to(...)`")
+
+
+def _same_blocks(first: TensorBlock, other: TensorBlock) -> bool:
+    return (
+        first._samples == other._samples
+        and first._components == other._components
+        and first._properties == other._properties
+        and first._gradients.keys() == other._gradients.keys()
+        and tuple(first._values.shape) == tuple(other._values.shape)
+        and _arrays.equal(first._values, other._values)
+        and all(_same_blocks(block, other._gradients[name]) for name, block in first._gradients.items())
+    )

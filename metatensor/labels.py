@@ -1,0 +1,875 @@
+"""Labels: what the entries of one axis are, as a table of unique rows of integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from metatensor import _arrays, _checks, _display
+from metatensor._core import sets
+from metatensor._core.base import EntryBase, LabelsBase, entry_at, use_entry_type
+
+Table = npt.NDArray[np.int32]
+
+_INT32 = np.iinfo(np.int32)
+_cached_names = lru_cache(maxsize=4096)(_checks.check_names)
+
+
+class Labels(LabelsBase):
+    """A table of unique rows of integers with named columns, the "dimensions".
+
+    Labels say what the entries along one axis of a block are, and which blocks a map holds. They
+    are immutable, compare by value, and can be keys of a dict.
+
+    Parameters
+    ----------
+    names : str or iterable of str
+        name of each dimension: ASCII letters, digits and underscores; "" means no dimension
+    values : array of int, (n_entries, n_dimensions)
+        the rows, of any array library; integers are converted to int32 and copied, so that the
+        caller's array stays writeable and can not change the Labels later
+    assume_unique : bool, default=False
+        skip the check that rows are unique, for rows that are known to be
+
+    Raises
+    ------
+    MetatensorError
+        if a name is not valid or repeated, or a row occurs more than once
+    ValueError
+        if `values` is no array, has not one column for each name, or does not fit in int32
+    TypeError
+        if `values` are not integers
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels
+    >>> labels = Labels(["system", "atom"], np.array([[0, 1], [0, 2], [3, 0]]))
+    >>> labels
+    Labels
+        system  atom
+          0      1
+          0      2
+          3      0
+    >>> labels.position((0, 2))
+    1
+    >>> labels["atom"]
+    array([1, 2, 0], dtype=int32)
+
+    """
+
+    __slots__ = ()
+    __module__ = "metatensor"
+
+    def __init__(
+        self, names: str | Iterable[str], values: _arrays.Array, assume_unique: bool = False
+    ) -> None:
+        super().__init__(names, values, assume_unique)
+
+    # ---- checks that the compiled base calls
+
+    @staticmethod
+    def _check_names(names: str | Iterable[str]) -> tuple[str, ...]:
+        return _cached_names(_checks.names_tuple(names))
+
+    def _convert(self, values: Any) -> tuple[Table, _arrays.Array | None]:
+        """Return the int32 table, and the array to show as `values` where that is another one."""
+        n_names = len(self._names)
+        if not _is_array(values):
+            raise ValueError(f"`values` must be a 2-D array of integers, got {_checks.kind(values)}")
+        library = _arrays.library(values)
+        if library == "torch":
+            values = _check_tensor(values)
+        if len(values.shape) and values.shape[0] == 0:
+            return np.empty((0, n_names), dtype=np.int32), _tensor_like(values, (0, n_names))
+        if len(values.shape) != 2:
+            raise ValueError(f"`values` must be a 2-D array, got {len(values.shape)} dimension(s)")
+        if values.shape[1] != n_names:
+            raise ValueError(
+                f"`values` must have one column for each name in {list(self._names)}, "
+                f"got {values.shape[1]} column(s)"
+            )
+        host = _arrays.to_host(values)
+        if host.dtype.kind not in "iub":
+            raise TypeError(f"`values` must be integers, or convertible to integers, got {host.dtype}")
+        table = _to_int32(host)
+        if table is host or not table.flags.c_contiguous:
+            table = np.array(table, dtype=np.int32, order="C")
+        return table, _tensor_like(values, table.shape, table)
+
+    def _row(self, entry: Any) -> Sequence[int]:
+        """Turn what was given as an entry into a sequence of integers."""
+        if _is_array(entry):
+            host = _arrays.to_host(entry)
+            if host.ndim == 1 and host.dtype.kind in "iub":
+                return host  # type: ignore[return-value]
+        elif isinstance(entry, Iterable) and not isinstance(entry, (str, bytes)):
+            return tuple(entry)
+        raise TypeError(f"an entry must be a LabelsEntry or a sequence of integers, got {_checks.kind(entry)}")
+
+    def _refuse_duplicate(self, position: int) -> NoReturn:
+        row = self._table[position].tolist()
+        _checks.invalid(f"the rows of Labels must be unique, got {row} more than once")
+
+    def _refuse_row(self, row: Sequence[int]) -> NoReturn:
+        _checks.invalid(
+            f"an entry must have one value for each of the names {list(self._names)}, got {len(row)} value(s)"
+        )
+
+    # ---- making Labels
+
+    @staticmethod
+    def single() -> Labels:
+        """Return Labels with one dimension "_" and one entry 0, for axes without metadata.
+
+        Returns
+        -------
+        Labels
+
+        Examples
+        --------
+        >>> Labels.single()
+        Labels
+            _
+            0
+
+        """
+        return Labels._of(("_",), np.zeros((1, 1), dtype=np.int32))
+
+    @staticmethod
+    def empty(names: str | Iterable[str]) -> Labels:
+        """Return Labels without entries.
+
+        Parameters
+        ----------
+        names : str or iterable of str
+            name of each dimension
+
+        Returns
+        -------
+        Labels
+
+        Examples
+        --------
+        >>> len(Labels.empty(["system", "atom"]))
+        0
+
+        """
+        checked = Labels._check_names(names)
+        return Labels._of(checked, np.empty((0, len(checked)), dtype=np.int32))
+
+    @staticmethod
+    def range(name: str, end: int) -> Labels:
+        """Return Labels with one dimension that counts from 0 to ``end - 1``.
+
+        Parameters
+        ----------
+        name : str
+            name of the dimension
+        end : int
+            number of entries; none if it is negative
+
+        Returns
+        -------
+        Labels
+
+        Examples
+        --------
+        >>> Labels.range("xyz", 3).values.ravel()
+        array([0, 1, 2], dtype=int32)
+
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"`name` must be a str, got {_checks.kind(name)}")
+        if end > _INT32.max:
+            raise ValueError(f"`end` must fit in int32, got {end}")
+        checked = _cached_names((name,))
+        return Labels._of(checked, np.arange(max(end, 0), dtype=np.int32).reshape(-1, 1))
+
+    # ---- access
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the dimensions, a new list each time."""
+        return list(self._names)
+
+    @property
+    def device(self) -> Any:
+        """Where `values` live: "cpu" for numpy, a torch.device for torch."""
+        return _arrays.device(self.values)
+
+    def column(self, dimension: str) -> _arrays.Array:
+        """Return the values of one dimension.
+
+        Parameters
+        ----------
+        dimension : str
+            name of the dimension
+
+        Returns
+        -------
+        array of int32, (n_entries,)
+            a view of `values`
+
+        Raises
+        ------
+        ValueError
+            if there is no such dimension
+
+        Examples
+        --------
+        >>> Labels(["a", "b"], np.array([[1, 2], [3, 4]])).column("b")
+        array([2, 4], dtype=int32)
+
+        """
+        if not isinstance(dimension, str):
+            raise TypeError(f"`dimension` must be a str, got {_checks.kind(dimension)}")
+        return self.values[:, self._position_of_name(dimension)]
+
+    def _position_of_name(self, name: str) -> int:
+        try:
+            return self._names.index(name)
+        except ValueError:
+            raise ValueError(f"{name!r} is not a dimension of these Labels, which have {list(self._names)}") from None
+
+    def entry(self, index: int) -> LabelsEntry:
+        """Return the entry at a position.
+
+        Parameters
+        ----------
+        index : int
+            position of the entry, negative ones count from the end
+
+        Returns
+        -------
+        LabelsEntry
+
+        Raises
+        ------
+        IndexError
+            if there is no such position
+
+        Examples
+        --------
+        >>> Labels.range("atom", 4).entry(-1)
+        LabelsEntry(atom=3)
+
+        """
+        length = len(self)
+        if not -length <= index < length:
+            raise IndexError(f"index {index} is out of bounds for axis 0 with size {length}")
+        return entry_at(self, index + length if index < 0 else index)
+
+    def __getitem__(self, index: int | str) -> Any:
+        if type(index) is int or isinstance(index, np.signedinteger):
+            return self.entry(int(index))
+        if isinstance(index, str):
+            return self.column(index)
+        if isinstance(index, bool):
+            raise ValueError("Labels can not be indexed with a bool, use an int or the name of a dimension")
+        if isinstance(index, int):
+            return self.entry(index)
+        raise TypeError(f"Labels can be indexed with int or str, got {_checks.kind(index)}")
+
+    # ---- sets
+
+    def union(self, other: Labels) -> Labels:
+        """Return the entries of both: those of self, then the new ones of other, in their order.
+
+        Parameters
+        ----------
+        other : Labels
+            with the same names in the same order
+
+        Returns
+        -------
+        Labels
+
+        Raises
+        ------
+        MetatensorError
+            if the names differ
+
+        Examples
+        --------
+        >>> first = Labels("n", np.array([[0], [3]]))
+        >>> first.union(Labels("n", np.array([[4], [0]]))).values.ravel()
+        array([0, 3, 4], dtype=int32)
+
+        """
+        return self.union_and_mapping(other)[0]
+
+    def union_and_mapping(self, other: Labels) -> tuple[Labels, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the union, and where the entries of both are in it.
+
+        Parameters
+        ----------
+        other : Labels
+            with the same names in the same order
+
+        Returns
+        -------
+        union : Labels
+        mapping_self, mapping_other : array of int64, (n_entries,)
+            position in the union of each entry of self and of other
+
+        Examples
+        --------
+        >>> first = Labels("n", np.array([[0], [3]]))
+        >>> first.union_and_mapping(Labels("n", np.array([[4], [0]])))[2]
+        array([2, 0])
+
+        """
+        self._check_same_names(other, "union")
+        table, first, second = sets.union(self._index, other._index)
+        return self._like(table), first, second
+
+    def intersection(self, other: Labels) -> Labels:
+        """Return the entries in both, in the order of the Labels with fewer entries.
+
+        Parameters
+        ----------
+        other : Labels
+            with the same names in the same order
+
+        Returns
+        -------
+        Labels
+
+        Examples
+        --------
+        >>> Labels.range("n", 4).intersection(Labels("n", np.array([[7], [2]]))).values.ravel()
+        array([2], dtype=int32)
+
+        """
+        return self.intersection_and_mapping(other)[0]
+
+    def intersection_and_mapping(
+        self, other: Labels
+    ) -> tuple[Labels, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the intersection, and where the entries of both are in it.
+
+        Parameters
+        ----------
+        other : Labels
+            with the same names in the same order
+
+        Returns
+        -------
+        intersection : Labels
+        mapping_self, mapping_other : array of int64, (n_entries,)
+            position in the intersection of each entry, -1 for those that are not in it
+
+        Examples
+        --------
+        >>> Labels.range("n", 3).intersection_and_mapping(Labels("n", np.array([[7], [2]])))[1]
+        array([-1, -1,  0])
+
+        """
+        self._check_same_names(other, "intersection")
+        table, first, second = sets.intersection(self._index, other._index)
+        return self._like(table), first, second
+
+    def difference(self, other: Labels) -> Labels:
+        """Return the entries of self that are not in other, in the order of self.
+
+        Parameters
+        ----------
+        other : Labels
+            with the same names in the same order
+
+        Returns
+        -------
+        Labels
+
+        Examples
+        --------
+        >>> Labels.range("n", 3).difference(Labels("n", np.array([[1]]))).values.ravel()
+        array([0, 2], dtype=int32)
+
+        """
+        return self.difference_and_mapping(other)[0]
+
+    def difference_and_mapping(self, other: Labels) -> tuple[Labels, npt.NDArray[np.int64]]:
+        """Return the difference, and where the entries of self are in it.
+
+        Parameters
+        ----------
+        other : Labels
+            with the same names in the same order
+
+        Returns
+        -------
+        difference : Labels
+        mapping : array of int64, (n_entries,)
+            position in the difference of each entry of self, -1 for those that are not in it
+
+        Examples
+        --------
+        >>> Labels.range("n", 3).difference_and_mapping(Labels("n", np.array([[1]])))[1]
+        array([ 0, -1,  1])
+
+        """
+        self._check_same_names(other, "difference")
+        table, mapping = sets.difference(self._index, other._index)
+        return self._like(table), mapping
+
+    def _check_same_names(self, other: Labels, what: str) -> None:
+        _checks.require_type(other, Labels, "other")
+        if self._names != other._names:
+            _checks.invalid(
+                f"Labels must have the same names in the same order for their {what}, "
+                f"got {list(self._names)} and {list(other._names)}"
+            )
+
+    def select(self, selection: Labels) -> npt.NDArray[np.uint64]:
+        """Return the positions of the entries that match any entry of a selection.
+
+        Parameters
+        ----------
+        selection : Labels
+            whose names are all among the names of self. With the same names in the same order the
+            result follows the order of the selection, otherwise the order of self. A selection
+            without names matches every entry.
+
+        Returns
+        -------
+        array of uint64, (n_matches,)
+
+        Raises
+        ------
+        MetatensorError
+            if the selection has a name that self has not
+
+        Examples
+        --------
+        >>> labels = Labels(["a", "b"], np.array([[0, 1], [1, 2], [0, 3]]))
+        >>> labels.select(Labels("a", np.array([[0]])))
+        array([0, 2], dtype=uint64)
+
+        """
+        _checks.require_type(selection, Labels, "selection")
+        if selection._names == self._names and selection._names:
+            positions = self._index.find_many(selection._table)
+            return positions[positions >= 0].astype(np.uint64)
+        unknown = [name for name in selection._names if name not in self._names]
+        if unknown:
+            _checks.invalid(
+                f"the names of a selection must be among {list(self._names)}, got {unknown[0]!r}"
+            )
+        if not selection._names:
+            return np.arange(len(self), dtype=np.uint64)
+        columns = np.array([self._names.index(name) for name in selection._names], dtype=np.intp)
+        return sets.select(self._table, columns, selection._table).astype(np.uint64)
+
+    # ---- changing dimensions
+
+    def insert(self, index: int, name: str, values: npt.NDArray[Any]) -> Labels:
+        """Return Labels with one more dimension before position ``index``.
+
+        Parameters
+        ----------
+        index : int
+            position of the new dimension, negative ones count from the end as in ``list.insert``
+        name : str
+            name of the new dimension
+        values : array of int, (n_entries,)
+            values of the new dimension, a numpy array
+
+        Returns
+        -------
+        Labels
+
+        Raises
+        ------
+        IndexError
+            if `index` is larger than the number of dimensions
+        ValueError
+            if `values` is no 1-D numpy array with one value for each entry
+
+        Examples
+        --------
+        >>> Labels.range("atom", 2).insert(0, "system", np.array([5, 5])).names
+        ['system', 'atom']
+
+        """
+        n_names = len(self._names)
+        if index > n_names or index < -n_names:
+            raise IndexError(f"`index` must be at most the number of dimensions, {n_names}, got {index}")
+        if not isinstance(values, np.ndarray) or values.ndim != 1:
+            raise ValueError(f"`values` must be a 1-D numpy array, got {_checks.kind(values)}")
+        if len(values) != len(self):
+            raise ValueError(f"`values` must have one value for each of the {len(self)} entries, got {len(values)}")
+        if index < 0:
+            index += n_names
+        names = Labels._check_names((*self._names[:index], name, *self._names[index:]))
+        table = np.empty((len(self), n_names + 1), dtype=np.int32)
+        table[:, :index] = self._table[:, :index]
+        table[:, index] = _to_int32(values)
+        table[:, index + 1 :] = self._table[:, index:]
+        return self._like(table, names)
+
+    def append(self, name: str, values: npt.NDArray[Any]) -> Labels:
+        """Return Labels with one more dimension, the last.
+
+        Parameters
+        ----------
+        name : str
+            name of the new dimension
+        values : array of int, (n_entries,)
+            values of the new dimension, a numpy array
+
+        Returns
+        -------
+        Labels
+
+        Examples
+        --------
+        >>> Labels.range("system", 3).append("atom", np.array([7, 8, 9])).names
+        ['system', 'atom']
+
+        """
+        return self.insert(len(self._names), name, values)
+
+    def permute(self, dimensions_indexes: Sequence[int]) -> Labels:
+        """Return Labels with the dimensions in another order.
+
+        Parameters
+        ----------
+        dimensions_indexes : sequence of int, (n_dimensions,)
+            position in self of each dimension of the result, negative ones count from the end
+
+        Returns
+        -------
+        Labels
+
+        Raises
+        ------
+        ValueError
+            if there is not one position for each dimension
+        IndexError
+            if a position is out of range
+        MetatensorError
+            if a position is repeated
+
+        Examples
+        --------
+        >>> Labels(["a", "b"], np.array([[1, 2]])).permute([1, 0]).values
+        array([[2, 1]], dtype=int32)
+
+        """
+        n_names = len(self._names)
+        order = list(dimensions_indexes)
+        if len(order) != n_names:
+            raise ValueError(f"`dimensions_indexes` must have {n_names} entries, one for each dimension, got {len(order)}")
+        for position in order:
+            if not -n_names <= position < n_names:
+                raise IndexError(f"`dimensions_indexes` must be in [{-n_names}, {n_names}), got {position}")
+        names = Labels._check_names([self._names[position] for position in order])
+        return self._like(np.ascontiguousarray(self._table[:, order]), names)
+
+    def remove(self, name: str) -> Labels:
+        """Return Labels without one dimension.
+
+        Parameters
+        ----------
+        name : str
+            name of the dimension to leave out
+
+        Returns
+        -------
+        Labels
+
+        Raises
+        ------
+        ValueError
+            if there is no such dimension
+        MetatensorError
+            if entries are no longer unique
+
+        Examples
+        --------
+        >>> Labels(["a", "b"], np.array([[1, 2], [3, 2]])).remove("b").values
+        array([[1],
+               [3]], dtype=int32)
+
+        """
+        position = self._position_of_name(name)
+        names = self._names[:position] + self._names[position + 1 :]
+        table = np.delete(self._table, position, axis=1)
+        if not names:
+            return self._like(table, names)
+        changed = Labels(names, table)
+        return self._like(changed._table, names)
+
+    def rename(self, old: str, new: str) -> Labels:
+        """Return Labels with another name for one dimension.
+
+        Parameters
+        ----------
+        old, new : str
+            present and future name of the dimension
+
+        Returns
+        -------
+        Labels
+
+        Raises
+        ------
+        ValueError
+            if there is no dimension `old`
+        MetatensorError
+            if `new` is not valid or already a name
+
+        Examples
+        --------
+        >>> Labels.range("i", 2).rename("i", "system").names
+        ['system']
+
+        """
+        position = self._position_of_name(old)
+        names = list(self._names)
+        names[position] = new
+        return Labels._of(Labels._check_names(names), self._table, self.values)
+
+    def _like(self, table: Table, names: tuple[str, ...] | None = None) -> Labels:
+        """Return Labels of unique rows whose values are in the library and place of self's."""
+        values = self.values
+        if type(values) is not np.ndarray:
+            values = _tensor_like(values, table.shape, table)
+        else:
+            values = None
+        return Labels._of(self._names if names is None else names, table, values)
+
+    # ---- moving and copying
+
+    def to(self, *args: Any, **kwargs: Any) -> Labels:
+        """Return the same Labels with `values` in another library or on another device.
+
+        Parameters
+        ----------
+        *args
+            a device, as str or torch.device
+        **kwargs
+            ``device``, ``arrays`` ("numpy", "torch"...), ``non_blocking``
+
+        Returns
+        -------
+        Labels
+            self if nothing changes
+
+        Raises
+        ------
+        ValueError
+            for a dtype, since Labels are always int32, or a device that the library has not
+
+        Examples
+        --------
+        >>> labels = Labels.range("atom", 3)
+        >>> labels.to("cpu") is labels
+        True
+
+        """
+        target = _arrays.parse_target(*args, **kwargs)
+        if target.dtype is not None:
+            raise ValueError(f"the dtype of Labels is always int32, got {target.dtype!r}")
+        return self._to(target)
+
+    def _to(self, target: _arrays.Target) -> Labels:
+        if target.arrays not in (None, "numpy", "torch"):
+            target = target._replace(arrays="numpy", device=None)
+        values = _arrays.convert(self.values, target._replace(dtype=None))
+        if values is self.values:
+            return self
+        return Labels._of(self._names, self._table, None if isinstance(values, np.ndarray) else values)
+
+    def __copy__(self) -> Labels:
+        return Labels._of(self._names, self._table, self.values)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Labels:
+        return self.__copy__()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        from metatensor.io import pickling
+
+        return pickling.reduce_labels(self, protocol)
+
+    # ---- files
+
+    def save(self, file: Any) -> None:
+        """Write these Labels to a file; see :func:`metatensor.save`."""
+        from metatensor.io import mts
+
+        mts.save(file, self)
+
+    def save_buffer(self) -> memoryview:
+        """Return the bytes of a file with these Labels; see :func:`metatensor.io.save_buffer`."""
+        from metatensor.io import mts
+
+        return mts.save_buffer(self)
+
+    @staticmethod
+    def load(file: Any) -> Labels:
+        """Read Labels from a file; see :func:`metatensor.load_labels`."""
+        from metatensor.io import mts
+
+        return mts.load_labels(file)
+
+    @staticmethod
+    def load_buffer(buffer: Any) -> Labels:
+        """Read Labels from the bytes of a file; see :func:`metatensor.io.load_labels_buffer`."""
+        from metatensor.io import mts
+
+        return mts.load_labels_buffer(buffer)
+
+    # ---- text
+
+    def print(self, max_entries: int, indent: int = 0) -> str:
+        """Return the table as text.
+
+        Parameters
+        ----------
+        max_entries : int
+            number of rows to show, at least two; all if negative
+        indent : int, default=0
+            number of blanks before each row but the first line
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> print(Labels.range("atom", 8).print(max_entries=3))
+        atom
+         0
+         1
+        ...
+         7
+
+        """
+        return _display.labels_text(self._names, self._table, max_entries, indent)
+
+    def __str__(self) -> str:
+        return "Labels\n   " + self.print(4, 3)
+
+    def __repr__(self) -> str:
+        return "Labels\n   " + self.print(-1, 3)
+
+    def _repr_html_(self) -> str:
+        return _display.labels_html(self)
+
+
+class LabelsEntry(EntryBase):
+    """One entry of Labels: a row of integers with names.
+
+    Parameters
+    ----------
+    names : list of str
+        name of each dimension
+    values : array of int32, (n_dimensions,)
+        the row
+
+    Raises
+    ------
+    ValueError
+        if `values` are not a 1-D array of int32 with one value for each name
+
+    Examples
+    --------
+    >>> entry = Labels(["a", "b"], np.array([[1, 2]])).entry(0)
+    >>> entry
+    LabelsEntry(a=1, b=2)
+    >>> int(entry["b"])
+    2
+    >>> a, b = entry
+
+    """
+
+    __slots__ = ()
+    __module__ = "metatensor"
+
+    def __new__(cls, names: list[str], values: _arrays.Array) -> LabelsEntry:
+        """Make Labels with one row, and return their entry."""
+        if not _is_array(values) or len(values.shape) != 1 or str(values.dtype).split(".")[-1] != "int32":
+            raise ValueError("`values` of a LabelsEntry must be a 1-D array of int32")
+        return entry_at(Labels(names, values.reshape(1, -1)), 0)
+
+    @property
+    def device(self) -> Any:
+        """Where the values live, as for Labels."""
+        return self._labels.device
+
+    def __getitem__(self, index: int | str) -> Any:
+        if isinstance(index, str):
+            return self.values[self._labels._position_of_name(index)]
+        if not isinstance(index, int):
+            raise TypeError(f"a LabelsEntry can be indexed with int or str, got {_checks.kind(index)}")
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of bounds for an entry with {len(self)} dimension(s)")
+        return self.values[index]
+
+    def __reduce__(self) -> Any:
+        return _entry, (self._labels._names, self._labels._table[self._row].tolist())
+
+    def print(self) -> str:
+        """Return the entry as text, such as ``(a=0, b=1)``."""
+        return _display.entry_text(self._labels._names, self._labels._table[self._row])
+
+    def __str__(self) -> str:
+        return f"LabelsEntry{self.print()}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return _display.entry_html(self)
+
+
+use_entry_type(LabelsEntry)
+
+
+def _entry(names: tuple[str, ...], row: list[int]) -> LabelsEntry:
+    return entry_at(Labels._of(names, np.array([row], dtype=np.int32)), 0)
+
+
+def _is_array(values: Any) -> bool:
+    return hasattr(values, "shape") and hasattr(values, "dtype") and not isinstance(values, np.generic)
+
+
+def _check_tensor(values: Any) -> Any:
+    """Check what only torch tensors can be."""
+    if values.requires_grad:
+        raise ValueError("`values` of Labels can not require gradients, use `values.detach()`")
+    if str(values.device) == "meta":
+        _checks.invalid("`values` of Labels must hold data, got a tensor on the 'meta' device")
+    if values.dtype.is_floating_point or str(values.dtype) == "torch.bool":
+        if len(values) == 0:
+            return values
+        raise TypeError(f"`values` must be integers, or convertible to integers, got {values.dtype}")
+    return values
+
+
+def _tensor_like(values: _arrays.Array, shape: tuple[int, ...], table: Table | None = None) -> Any:
+    """Return the table as torch int32 tensor on the device of `values`; None for other libraries."""
+    if _arrays.library(values) != "torch":
+        return None
+    if table is None:
+        table = np.empty(shape, dtype=np.int32)
+    device = None if str(values.device) == "cpu" else values.device
+    return _arrays.convert(table, _arrays.Target(arrays="torch", device=device))
+
+
+def _to_int32(values: npt.NDArray[Any]) -> Table:
+    """Convert integers (or what truncates to them) to int32, or say which value does not fit."""
+    if values.dtype == np.int32 and values.dtype.isnative:
+        return values
+    if values.size and values.dtype.itemsize > 2:
+        low, high = values.min(), values.max()
+        if not (low >= _INT32.min and high <= _INT32.max):
+            worst = low if not low >= _INT32.min else high
+            raise ValueError(f"Labels hold 32-bit integers, in [{_INT32.min}, {_INT32.max}], got {worst}")
+    return values.astype(np.int32)

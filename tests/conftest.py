@@ -1,0 +1,45 @@
+"""Fixtures shared by all tests."""
+
+import importlib
+import warnings
+
+import numpy as np
+import pytest
+
+LIBRARIES = ["numpy", "numpy-readonly", "numpy-strided", "torch", "array_api_strict", "jax"]
+
+
+class Library:
+    """One array library: turns host arrays into its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.array_library = name.split("-")[0]
+
+    def asarray(self, values):
+        values = np.array(values)
+        if self.array_library == "numpy":
+            if self.name == "numpy-strided":
+                wide = np.zeros((*values.shape[:-1], 2 * values.shape[-1]), dtype=values.dtype)
+                wide[..., ::2] = values
+                values = wide[..., ::2]
+            values.flags.writeable = self.name != "numpy-readonly"
+            return values
+        module = {"jax": "jax.numpy"}.get(self.name, self.name)
+        return importlib.import_module(module).asarray(values)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@pytest.fixture(params=LIBRARIES)
+def xp(request) -> Library:
+    """Each array library in turn, read-only and strided numpy arrays among them."""
+    name = request.param
+    if name in ("torch", "array_api_strict", "jax"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = pytest.importorskip(name)
+        if name == "jax":
+            module.config.update("jax_enable_x64", True)
+    return Library(name)
