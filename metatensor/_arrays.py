@@ -74,7 +74,7 @@ def as_values(array: Any) -> Array:
         return array
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(
-            "`values` can not be a masked array, its mask would be lost; fill it first with `.filled(...)`"
+            "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
         )
     if isinstance(array, np.ndarray) or compat.is_array_api_obj(array):
         return array
@@ -119,9 +119,10 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     if name == "numpy":
         return np.asarray(array)
     if name == "torch":
-        return array.cpu().numpy()
+        host: npt.NDArray[Any] = array.cpu().numpy()
+        return host
     if name == "cupy":
-        return array.get()
+        return np.asarray(array.get())
     try:
         return np.asarray(array)
     except (TypeError, ValueError):
@@ -230,7 +231,9 @@ def _target_kind(value: Any) -> str:
         return "dtype"
     if isinstance(value, np.dtype):
         return "dtype"
-    if isinstance(value, type) and (issubclass(value, np.generic) or value in (float, int, bool, complex)):
+    if isinstance(value, type) and (
+        issubclass(value, np.generic) or value in (float, int, bool, complex)
+    ):
         return "dtype"
     raise TypeError(f"`to` takes a device or a dtype, got an argument of type {type(value)}")
 
@@ -252,7 +255,9 @@ def _change_library(array: Array, name: str) -> Array:
     try:
         module = importlib.import_module(_BACKENDS[name])
     except ImportError as error:
-        raise ImportError(f"arrays={name!r} needs the package {name!r}, which is not installed") from error
+        raise ImportError(
+            f"arrays={name!r} needs the package {name!r}, which is not installed"
+        ) from error
     host = to_host(array)
     if name == "torch":
         # torch shares memory, ignores that numpy arrays are read-only, and has no negative strides
@@ -267,7 +272,9 @@ def _change_dtype(array: Array, dtype: Any) -> Array:
         try:
             return array.astype(dtype, copy=False)
         except TypeError as error:
-            raise TypeError(f"`dtype` must be a numpy dtype for numpy arrays, got {dtype!r}") from error
+            raise TypeError(
+                f"`dtype` must be a numpy dtype for numpy arrays, got {dtype!r}"
+            ) from error
     if name == "torch":
         torch = sys.modules["torch"]
         if dtype is float:
@@ -284,7 +291,9 @@ def _change_device(array: Array, where: Any, non_blocking: bool) -> Array:
     name = library(array)
     if name == "numpy":
         if str(where) != "cpu":
-            raise ValueError(f"numpy arrays can only be on device 'cpu', got {where!r}; use arrays='torch'")
+            raise ValueError(
+                f"numpy arrays can only be on device 'cpu', got {where!r}; use arrays='torch'"
+            )
         return array
     if name == "torch":
         return array.to(device=where, non_blocking=non_blocking)

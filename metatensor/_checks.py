@@ -47,7 +47,9 @@ def invalid(message: str) -> NoReturn:
 def kind(value: Any) -> str:
     """Name the type of ``value`` as error messages do."""
     module = type(value).__module__.split(".")[0]
-    return type(value).__qualname__ if module == "builtins" else f"{module}.{type(value).__qualname__}"
+    return (
+        type(value).__qualname__ if module == "builtins" else f"{module}.{type(value).__qualname__}"
+    )
 
 
 def require_type(value: Any, expected: type, name: str) -> None:
@@ -116,7 +118,9 @@ def check_components(components: Sequence[Labels]) -> None:
         if len(labels._names) != 1:
             invalid(f"component Labels must have exactly one dimension, got {names_text(labels)}")
         if len(labels) == 0:
-            invalid(f"component Labels must have at least one entry, got none for {labels._names[0]!r}")
+            invalid(
+                f"component Labels must have at least one entry, got none for {labels._names[0]!r}"
+            )
         if labels._names[0] in seen:
             invalid(f"component names must be distinct, got {labels._names[0]!r} more than once")
         seen.add(labels._names[0])
@@ -168,9 +172,10 @@ def refuse_signature(first: tuple[Any, ...], other: tuple[Any, ...], key: str) -
             names, got_names = list(expected or {}), list(got or {})
             if set(names) == set(got_names):
                 what = "gradient metadata"
-                expected, got = expected, got
             else:
                 expected, got = names, got_names
-        invalid(f"all blocks of a TensorMap must have the same {what}, {expected} in the first block, "
-                f"got {got} in the block for key {key}")  # fmt: skip
+        invalid(
+            f"all blocks of a TensorMap must have the same {what}, {expected} in the first block, "
+            f"got {got} in the block for key {key}"
+        )
     raise AssertionError("the signatures are the same")

@@ -164,7 +164,8 @@ class TensorBlock:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the values."""
-        return self._values.shape
+        shape: tuple[int, ...] = self._values.shape
+        return shape
 
     @property
     def dtype(self) -> Any:
@@ -253,7 +254,7 @@ class TensorBlock:
         >>> block = TensorBlock(np.array([[1.0], [2.0]]), samples, [], properties)
         >>> block.add_gradient(
         ...     "volume",
-        ...     TensorBlock(np.array([[-0.5]]), Labels(["sample"], np.array([[1]])), [], properties),
+        ...     TensorBlock(np.array([[-0.5]]), Labels("sample", np.array([[1]])), [], properties),
         ... )
         >>> block.gradient("volume")
         TensorBlock gradient for 'volume', with shape (1, 1)
@@ -263,7 +264,7 @@ class TensorBlock:
         """
         if self._frozen:
             raise ValueError(
-                "gradients can not be added to a block that is inside a TensorMap or another block; "
+                "gradients can not be added to a block that is inside a TensorMap or a block; "
                 "use `block.copy()` first, and make a new TensorMap"
             )
         if not isinstance(parameter, str):
@@ -293,10 +294,17 @@ class TensorBlock:
 
     def _map(self, function: Any, labels: Any = None) -> TensorBlock:
         """Apply functions to the arrays and Labels of this block and of all its gradients."""
-        gradients = {name: block._map(function, labels)._freeze(name) for name, block in self._gradients.items()}
-        parts: tuple[Any, ...] = (self._samples, self._components, self._properties)
+        gradients = {
+            name: block._map(function, labels)._freeze(name)
+            for name, block in self._gradients.items()
+        }
+        parts = (self._samples, self._components, self._properties)
         if labels is not None:
-            parts = (labels(self._samples), tuple(map(labels, self._components)), labels(self._properties))
+            parts = (
+                labels(self._samples),
+                tuple(map(labels, self._components)),
+                labels(self._properties),
+            )
         return TensorBlock._of(function(self._values), *parts, gradients)
 
     def __copy__(self) -> TensorBlock:
@@ -403,11 +411,15 @@ def _check_same_arrays(first: TensorBlock, other: TensorBlock, who: str, whose: 
             f"got {_arrays.library(b)!r}; convert with `.to(arrays=...)`"
         )
     if a.dtype != b.dtype and not _arrays.same_dtype(a, b):
-        _checks.invalid(f"{who} must have the dtype of {whose}, {a.dtype}, got {b.dtype}; convert with `.to(...)`")
+        _checks.invalid(
+            f"{who} must have the dtype of {whose}, {a.dtype}, got {b.dtype}; use `.to(...)`"
+        )
     if type(a) is not type(b) or _arrays.library(a) != "numpy":
         where, got = _arrays.device(a), _arrays.device(b)
         if where != got:
-            _checks.invalid(f"{who} must be on the device of {whose}, {where}, got {got}; move it with `.to(...)`")
+            _checks.invalid(
+                f"{who} must be on the device of {whose}, {where}, got {got}; use `.to(...)`"
+            )
 
 
 def _same_blocks(first: TensorBlock, other: TensorBlock) -> bool:
@@ -418,5 +430,7 @@ def _same_blocks(first: TensorBlock, other: TensorBlock) -> bool:
         and first._gradients.keys() == other._gradients.keys()
         and tuple(first._values.shape) == tuple(other._values.shape)
         and _arrays.equal(first._values, other._values)
-        and all(_same_blocks(block, other._gradients[name]) for name, block in first._gradients.items())
+        and all(
+            _same_blocks(block, other._gradients[name]) for name, block in first._gradients.items()
+        )
     )

@@ -80,7 +80,9 @@ class Labels(LabelsBase):
         """Return the int32 table, and the array to show as `values` where that is another one."""
         n_names = len(self._names)
         if not _is_array(values):
-            raise ValueError(f"`values` must be a 2-D array of integers, got {_checks.kind(values)}")
+            raise ValueError(
+                f"`values` must be a 2-D array of integers, got {_checks.kind(values)}"
+            )
         library = _arrays.library(values)
         if library == "torch":
             values = _check_tensor(values)
@@ -95,7 +97,9 @@ class Labels(LabelsBase):
             )
         host = _arrays.to_host(values)
         if host.dtype.kind not in "iub":
-            raise TypeError(f"`values` must be integers, or convertible to integers, got {host.dtype}")
+            raise TypeError(
+                f"`values` must be integers, or convertible to integers, got {host.dtype}"
+            )
         table = _to_int32(host)
         if table is host or not table.flags.c_contiguous:
             table = np.array(table, dtype=np.int32, order="C")
@@ -109,7 +113,9 @@ class Labels(LabelsBase):
                 return host  # type: ignore[return-value]
         elif isinstance(entry, Iterable) and not isinstance(entry, (str, bytes)):
             return tuple(entry)
-        raise TypeError(f"an entry must be a LabelsEntry or a sequence of integers, got {_checks.kind(entry)}")
+        raise TypeError(
+            f"an entry must be a LabelsEntry or a sequence of integers, got {_checks.kind(entry)}"
+        )
 
     def _refuse_duplicate(self, position: int) -> NoReturn:
         row = self._table[position].tolist()
@@ -117,7 +123,8 @@ class Labels(LabelsBase):
 
     def _refuse_row(self, row: Sequence[int]) -> NoReturn:
         _checks.invalid(
-            f"an entry must have one value for each of the names {list(self._names)}, got {len(row)} value(s)"
+            f"an entry must have one value for each of the names {list(self._names)}, "
+            f"got {len(row)} value(s)"
         )
 
     # ---- making Labels
@@ -234,7 +241,9 @@ class Labels(LabelsBase):
         try:
             return self._names.index(name)
         except ValueError:
-            raise ValueError(f"{name!r} is not a dimension of these Labels, which have {list(self._names)}") from None
+            raise ValueError(
+                f"{name!r} is not a dimension of these Labels, which have {list(self._names)}"
+            ) from None
 
     def entry(self, index: int) -> LabelsEntry:
         """Return the entry at a position.
@@ -262,7 +271,8 @@ class Labels(LabelsBase):
         length = len(self)
         if not -length <= index < length:
             raise IndexError(f"index {index} is out of bounds for axis 0 with size {length}")
-        return entry_at(self, index + length if index < 0 else index)
+        entry: LabelsEntry = entry_at(self, index + length if index < 0 else index)
+        return entry
 
     def __getitem__(self, index: int | str) -> Any:
         if type(index) is int or isinstance(index, np.signedinteger):
@@ -270,7 +280,9 @@ class Labels(LabelsBase):
         if isinstance(index, str):
             return self.column(index)
         if isinstance(index, bool):
-            raise ValueError("Labels can not be indexed with a bool, use an int or the name of a dimension")
+            raise ValueError(
+                "Labels can not be indexed with a bool, use an int or the name of a dimension"
+            )
         if isinstance(index, int):
             return self.entry(index)
         raise TypeError(f"Labels can be indexed with int or str, got {_checks.kind(index)}")
@@ -303,7 +315,9 @@ class Labels(LabelsBase):
         """
         return self.union_and_mapping(other)[0]
 
-    def union_and_mapping(self, other: Labels) -> tuple[Labels, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def union_and_mapping(
+        self, other: Labels
+    ) -> tuple[Labels, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the union, and where the entries of both are in it.
 
         Parameters
@@ -499,11 +513,16 @@ class Labels(LabelsBase):
         """
         n_names = len(self._names)
         if index > n_names or index < -n_names:
-            raise IndexError(f"`index` must be at most the number of dimensions, {n_names}, got {index}")
+            raise IndexError(
+                f"`index` must be at most the number of dimensions, {n_names}, got {index}"
+            )
         if not isinstance(values, np.ndarray) or values.ndim != 1:
             raise ValueError(f"`values` must be a 1-D numpy array, got {_checks.kind(values)}")
         if len(values) != len(self):
-            raise ValueError(f"`values` must have one value for each of the {len(self)} entries, got {len(values)}")
+            raise ValueError(
+                f"`values` must have one value for each of the {len(self)} entries, "
+                f"got {len(values)}"
+            )
         if index < 0:
             index += n_names
         names = Labels._check_names((*self._names[:index], name, *self._names[index:]))
@@ -565,10 +584,15 @@ class Labels(LabelsBase):
         n_names = len(self._names)
         order = list(dimensions_indexes)
         if len(order) != n_names:
-            raise ValueError(f"`dimensions_indexes` must have {n_names} entries, one for each dimension, got {len(order)}")
+            raise ValueError(
+                f"`dimensions_indexes` must have {n_names} entries, one for each dimension, "
+                f"got {len(order)}"
+            )
         for position in order:
             if not -n_names <= position < n_names:
-                raise IndexError(f"`dimensions_indexes` must be in [{-n_names}, {n_names}), got {position}")
+                raise IndexError(
+                    f"`dimensions_indexes` must be in [{-n_names}, {n_names}), got {position}"
+                )
         names = Labels._check_names([self._names[position] for position in order])
         return self._like(np.ascontiguousarray(self._table[:, order]), names)
 
@@ -685,7 +709,9 @@ class Labels(LabelsBase):
         values = _arrays.convert(self.values, target._replace(dtype=None))
         if values is self.values:
             return self
-        return Labels._of(self._names, self._table, None if isinstance(values, np.ndarray) else values)
+        return Labels._of(
+            self._names, self._table, None if isinstance(values, np.ndarray) else values
+        )
 
     def __copy__(self) -> Labels:
         return Labels._of(self._names, self._table, self.values)
@@ -795,9 +821,14 @@ class LabelsEntry(EntryBase):
 
     def __new__(cls, names: list[str], values: _arrays.Array) -> LabelsEntry:
         """Make Labels with one row, and return their entry."""
-        if not _is_array(values) or len(values.shape) != 1 or str(values.dtype).split(".")[-1] != "int32":
+        if (
+            not _is_array(values)
+            or len(values.shape) != 1
+            or str(values.dtype).split(".")[-1] != "int32"
+        ):
             raise ValueError("`values` of a LabelsEntry must be a 1-D array of int32")
-        return entry_at(Labels(names, values.reshape(1, -1)), 0)
+        entry: LabelsEntry = entry_at(Labels(names, values.reshape(1, -1)), 0)
+        return entry
 
     @property
     def device(self) -> Any:
@@ -808,9 +839,13 @@ class LabelsEntry(EntryBase):
         if isinstance(index, str):
             return self.values[self._labels._position_of_name(index)]
         if not isinstance(index, int):
-            raise TypeError(f"a LabelsEntry can be indexed with int or str, got {_checks.kind(index)}")
+            raise TypeError(
+                f"a LabelsEntry can be indexed with int or str, got {_checks.kind(index)}"
+            )
         if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of bounds for an entry with {len(self)} dimension(s)")
+            raise IndexError(
+                f"index {index} is out of bounds for an entry with {len(self)} dimension(s)"
+            )
         return self.values[index]
 
     def __reduce__(self) -> Any:
@@ -833,11 +868,14 @@ use_entry_type(LabelsEntry)
 
 
 def _entry(names: tuple[str, ...], row: list[int]) -> LabelsEntry:
-    return entry_at(Labels._of(names, np.array([row], dtype=np.int32)), 0)
+    entry: LabelsEntry = entry_at(Labels._of(names, np.array([row], dtype=np.int32)), 0)
+    return entry
 
 
 def _is_array(values: Any) -> bool:
-    return hasattr(values, "shape") and hasattr(values, "dtype") and not isinstance(values, np.generic)
+    return (
+        hasattr(values, "shape") and hasattr(values, "dtype") and not isinstance(values, np.generic)
+    )
 
 
 def _check_tensor(values: Any) -> Any:
@@ -849,12 +887,14 @@ def _check_tensor(values: Any) -> Any:
     if values.dtype.is_floating_point or str(values.dtype) == "torch.bool":
         if len(values) == 0:
             return values
-        raise TypeError(f"`values` must be integers, or convertible to integers, got {values.dtype}")
+        raise TypeError(
+            f"`values` must be integers, or convertible to integers, got {values.dtype}"
+        )
     return values
 
 
 def _tensor_like(values: _arrays.Array, shape: tuple[int, ...], table: Table | None = None) -> Any:
-    """Return the table as torch int32 tensor on the device of `values`; None for other libraries."""
+    """Return the table as a torch tensor on the device of `values`; None for other libraries."""
     if _arrays.library(values) != "torch":
         return None
     if table is None:
@@ -871,5 +911,7 @@ def _to_int32(values: npt.NDArray[Any]) -> Table:
         low, high = values.min(), values.max()
         if not (low >= _INT32.min and high <= _INT32.max):
             worst = low if not low >= _INT32.min else high
-            raise ValueError(f"Labels hold 32-bit integers, in [{_INT32.min}, {_INT32.max}], got {worst}")
+            raise ValueError(
+                f"Labels hold 32-bit integers, in [{_INT32.min}, {_INT32.max}], got {worst}"
+            )
     return values.astype(np.int32)

@@ -68,7 +68,9 @@ class TensorMap:
             if not isinstance(block, TensorBlock):
                 raise TypeError(f"`blocks` must contain TensorBlocks, got {_checks.kind(block)}")
         if len(blocks) != len(keys):
-            _checks.invalid(f"there must be one block for each of the {len(keys)} keys, got {len(blocks)} block(s)")
+            _checks.invalid(
+                f"there must be one block for each of the {len(keys)} keys, got {len(blocks)}"
+            )
         self._keys = keys
         self._blocks = [block._freeze() for block in blocks]
         self._info = {}
@@ -78,17 +80,26 @@ class TensorMap:
     def _check_blocks(self) -> None:
         first = self._blocks[0]
         if not _arrays.has_format_dtype(first._values):
-            raise ValueError(f"values must be bool, integers, real or complex numbers, got dtype {first.dtype}")
+            raise ValueError(
+                f"values must be bool, integers, real or complex numbers, got dtype {first.dtype}"
+            )
         expected = _checks.signature(first)
         for position, block in enumerate(self._blocks):
             if position == 0:
                 continue
-            _check_same_arrays(first, block, f"the block for key {self._keys.entry(position).print()}", "the first block")
+            _check_same_arrays(
+                first,
+                block,
+                f"the block for key {self._keys.entry(position).print()}",
+                "the first block",
+            )
             if (got := _checks.signature(block)) != expected:
                 _checks.refuse_signature(expected, got, self._keys.entry(position).print())
 
     @classmethod
-    def _of(cls, keys: Labels, blocks: list[TensorBlock], info: dict[str, str] | None = None) -> TensorMap:
+    def _of(
+        cls, keys: Labels, blocks: list[TensorBlock], info: dict[str, str] | None = None
+    ) -> TensorMap:
         """Make a map of blocks that fit together; nothing is checked."""
         tensor = cls.__new__(cls)
         tensor._keys = keys
@@ -173,7 +184,9 @@ class TensorMap:
         if index < 0:
             _checks.invalid(f"the position of a block can not be negative, got {index}")
         if index >= len(self._blocks):
-            raise IndexError(f"block index out of bounds: there are {len(self._blocks)} blocks, got position {index}")
+            raise IndexError(
+                f"block index out of bounds: there are {len(self._blocks)} blocks, got {index}"
+            )
         return self._blocks[index]
 
     def blocks_by_id(self, indices: Sequence[int]) -> list[TensorBlock]:
@@ -236,7 +249,10 @@ class TensorMap:
             return self._blocks[positions[0]]
         what = _selection_text(selection)
         if len(positions):
-            raise ValueError(f"{len(positions)} blocks match {what}, `block` requires exactly one; use `blocks` for several")
+            raise ValueError(
+                f"{len(positions)} blocks match {what}, `block` requires exactly one; "
+                "use `blocks` for several"
+            )
         raise ValueError(f"no block matches {what}; the keys have the names {self._keys.names}")
 
     def blocks(self, selection: _Selection = None, **kwargs: int) -> list[TensorBlock]:
@@ -270,7 +286,10 @@ class TensorMap:
             selection = kwargs
         positions = self._matches(selection)
         if len(positions) == 0 and self._blocks:
-            raise ValueError(f"no block matches {_selection_text(selection)}; the keys have the names {self._keys.names}")
+            raise ValueError(
+                f"no block matches {_selection_text(selection)}; "
+                f"the keys have the names {self._keys.names}"
+            )
         return [self._blocks[position] for position in positions]
 
     def _matches(self, selection: Any) -> Sequence[int]:
@@ -289,14 +308,15 @@ class TensorMap:
             if selection._labels._names == keys._names:
                 found = keys.position(selection)
                 return () if found is None else (found,)
-            labels, row = selection._labels, selection._row
-            selection = Labels._of(labels._names, labels._table[row : row + 1].copy())
+            labels, position = selection._labels, selection._row
+            selection = Labels._of(labels._names, labels._table[position : position + 1].copy())
         elif not isinstance(selection, Labels):
             raise TypeError(
                 "blocks can be selected with int, dict, Labels or LabelsEntry, "
                 f"got {_checks.kind(selection)}"
             )
-        return keys.select(selection).tolist()
+        positions: list[int] = keys.select(selection).tolist()
+        return positions
 
     # ---- moving keys and components
 
@@ -344,7 +364,9 @@ class TensorMap:
              1     8
 
         """
-        keys, blocks = merge.keys_to_samples(self._keys, self._blocks, keys_to_move, fill_value, sort_samples)
+        keys, blocks = merge.keys_to_samples(
+            self._keys, self._blocks, keys_to_move, fill_value, sort_samples
+        )
         return TensorMap._of(keys, blocks, self._info)
 
     def keys_to_properties(
@@ -354,7 +376,7 @@ class TensorMap:
         fill_value: float = 0.0,
         sort_samples: bool = True,
     ) -> TensorMap:
-        """Move dimensions of the keys to the properties, merging the blocks that differ in them only.
+        """Move dimensions of the keys to the properties, merging blocks that differ in them only.
 
         The samples of merged blocks are united. Gradients move along: their rows are united and
         sorted. `info` is kept.
@@ -362,9 +384,9 @@ class TensorMap:
         Parameters
         ----------
         keys_to_move : str, sequence of str, or Labels
-            names of the dimensions, which become the first property dimensions in this order; Labels
-            with entries also say which values there are, and all merged blocks must then have the
-            same properties
+            names of the dimensions, which become the first property dimensions in this order;
+            Labels with entries also say which values there are, and all merged blocks must then
+            have the same properties
         fill_value : scalar, default=0.0
             value where a block had no such sample, or there was no block
         sort_samples : bool, default=True
@@ -391,7 +413,9 @@ class TensorMap:
              8    0
 
         """
-        keys, blocks = merge.keys_to_properties(self._keys, self._blocks, keys_to_move, fill_value, sort_samples)
+        keys, blocks = merge.keys_to_properties(
+            self._keys, self._blocks, keys_to_move, fill_value, sort_samples
+        )
         return TensorMap._of(keys, blocks, self._info)
 
     def components_to_properties(self, dimensions: str | Sequence[str]) -> TensorMap:
@@ -417,7 +441,8 @@ class TensorMap:
         --------
         >>> import numpy as np
         >>> xyz = Labels.range("xyz", 3)
-        >>> block = TensorBlock(np.ones((2, 3, 1)), Labels.range("atom", 2), [xyz], Labels.range("n", 1))
+        >>> samples, properties = Labels.range("atom", 2), Labels.range("n", 1)
+        >>> block = TensorBlock(np.ones((2, 3, 1)), samples, [xyz], properties)
         >>> TensorMap(Labels.single(), [block]).components_to_properties("xyz").block().shape
         (2, 3)
 
@@ -449,7 +474,9 @@ class TensorMap:
 
         """
         if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"`key` and `value` must be str, got {_checks.kind(key)} and {_checks.kind(value)}")
+            raise TypeError(
+                f"`key` and `value` must be str, got {_checks.kind(key)} and {_checks.kind(value)}"
+            )
         self._info[key] = value
 
     # ---- copying and moving
@@ -490,7 +517,7 @@ class TensorMap:
     # ---- comparison
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether keys, Labels and values are the same; the order of the keys does not count."""
+        """Tell whether keys, Labels and values are the same; the order of keys does not count."""
         if not isinstance(other, TensorMap):
             return NotImplemented
         if self._keys._names != other._keys._names or len(self) != len(other):
@@ -561,8 +588,12 @@ class TensorMap:
 def _labels_of(selection: Mapping[str, int]) -> Labels:
     for name, value in selection.items():
         if not isinstance(value, (int, np.integer)):
-            raise TypeError(f"the values of a selection must be integers, got {value!r} for {name!r}")
-    return Labels(list(selection), np.array([list(selection.values())], dtype=np.int64).reshape(1, -1))
+            raise TypeError(
+                f"the values of a selection must be integers, got {value!r} for {name!r}"
+            )
+    return Labels(
+        list(selection), np.array([list(selection.values())], dtype=np.int64).reshape(1, -1)
+    )
 
 
 def _selection_text(selection: Any) -> str:

@@ -1,19 +1,22 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from typing_extensions import Self
-
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from metatensor._core.rows import RowIndex
 
 class LabelsBase:
     _names: tuple[str, ...]
     _table: npt.NDArray[np.int32]
-    def __init__(self, names: str | Iterable[str], values: Any, assume_unique: bool = False) -> None: ...
+    def __init__(
+        self, names: str | Iterable[str], values: Any, assume_unique: bool = False
+    ) -> None: ...
     @classmethod
-    def _of(cls, names: tuple[str, ...], table: npt.NDArray[np.int32], values: Any = None) -> Self: ...
+    def _of(
+        cls, names: tuple[str, ...], table: npt.NDArray[np.int32], values: Any = None
+    ) -> Self: ...
     @property
     def values(self) -> Any: ...
     @property

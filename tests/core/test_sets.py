@@ -51,7 +51,9 @@ def test_union_intersection_difference(tables):
     assert map_b.tolist() == positions(b, expected)
 
     table, map_a, map_b = sets.intersection(*indices)
-    expected = [row for row in a if row in b] if len(a) <= len(b) else [row for row in b if row in a]
+    expected = (
+        [row for row in a if row in b] if len(a) <= len(b) else [row for row in b if row in a]
+    )
     assert rows_of(table) == expected
     assert map_a.tolist() == positions(a, expected)
     assert map_b.tolist() == positions(b, expected)

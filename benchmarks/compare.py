@@ -1,0 +1,205 @@
+"""Time the same workloads in two environments, alternately, and print ratios of medians.
+
+Ours is the interpreter that runs this file. The other one holds the Rust-core package
+("upstream"); it is created on first use and kept in the user's cache. For each workload and size
+one worker process per package makes the same seeded data; the two are then timed in turns, one
+thread each, in CPU time, and their results are compared::
+
+    python benchmarks/compare.py --only labels.create --only io --sizes S M
+"""
+
+import argparse
+import fnmatch
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+from typing import Any
+
+UPSTREAM = ["metatensor-core==0.2.6", "metatensor-operations==0.5.0"]
+SIZES = ["S", "M", "L", "XL"]
+ONE_THREAD = dict.fromkeys(
+    ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"], "1"
+)
+WORKER = Path(__file__).resolve().with_name("worker.py")
+
+
+class Worker:
+    """A process that prepares and times one case in one of the environments."""
+
+    def __init__(self, python: str):
+        # run elsewhere: the source tree must not be taken for the installed package
+        self.process = subprocess.Popen(
+            [python, str(WORKER)],
+            cwd=tempfile.gettempdir(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **ONE_THREAD},
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send one request and wait for the answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the worker of {self.process.args[0]} ended, asked for {request}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"{request} in {self.process.args[0]}:\n{answer['error']}")
+        return answer
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+
+
+def cache_folder() -> Path:
+    """Where the environment of the other package is kept."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "metatensor-benchmarks" / "-".join(UPSTREAM).replace("==", "-")
+
+
+def make_upstream(folder: Path, torch: str | None) -> str:
+    """Create the other environment, unless it is there, and return its interpreter."""
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    wanted = [*UPSTREAM, *([f"torch=={torch}"] if torch else [])]
+    ready = folder / "ready"
+    if not ready.exists() or ready.read_text() != " ".join(wanted):
+        print(f"creating an environment with {', '.join(wanted)} in {folder}", file=sys.stderr)
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+        ready.write_text(" ".join(wanted))
+    return str(python)
+
+
+def compare(pythons: dict[str, str], name: str, size: str, options: Any) -> dict[str, Any]:
+    """Time one case on both sides in turns."""
+    request = {"name": name, "size": size, "seconds": options.seconds}
+    with Worker(pythons["ours"]) as ours, Worker(pythons["upstream"]) as upstream:
+        workers = {"ours": ours, "upstream": upstream}
+        prepared = {side: worker.ask(do="prepare", **request) for side, worker in workers.items()}
+        runs: dict[str, list[dict[str, Any]]] = {side: [] for side in workers}
+        for _ in range(options.rounds):
+            for side, worker in workers.items():
+                runs[side].append(worker.ask(do="run"))
+    case: dict[str, Any] = {"name": name, "size": size}
+    for side, answers in runs.items():
+        seconds = [answer["seconds"] for answer in answers]
+        case[side] = {
+            "median": statistics.median(seconds),
+            "best": min(seconds),
+            "first": prepared[side]["first"],
+            "calls": prepared[side]["number"],
+            "peak_memory": max(answer["peak"] for answer in answers),
+            "seconds": seconds,
+        }
+    case["ratio"] = case["upstream"]["median"] / case["ours"]["median"]
+    case["best_ratio"] = case["upstream"]["best"] / case["ours"]["best"]
+    case["same"] = prepared["ours"]["fingerprint"] == prepared["upstream"]["fingerprint"]
+    return case
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit."""
+    for unit, scale in [("s", 1.0), ("ms", 1e-3), ("us", 1e-6)]:
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+HEADER = (
+    f"{'workload':<42}{'size':<5}{'ours':>10}{'upstream':>10}{'ratio':>9}{'best':>9}{'target':>9}"
+)
+
+
+def line(case: dict[str, Any]) -> str:
+    """One row of the table; marks what misses its target and what is not the same."""
+    target = case["target"]
+    missed = target is not None and case["ratio"] < target and len(case["ours"]["seconds"]) > 1
+    notes = "  misses its target" if missed else ""
+    notes += "" if case["same"] else "  RESULTS DIFFER"
+    return (
+        f"{case['name']:<42}{case['size']:<5}"
+        f"{duration(case['ours']['median']):>10}{duration(case['upstream']['median']):>10}"
+        f"{case['ratio']:>8.3g}x{case['best_ratio']:>8.3g}x"
+        f"{'' if target is None else f'{target:g}x':>9}{notes}"
+    )
+
+
+def chosen(workloads: dict[str, dict[str, float | None]], options: Any) -> list[tuple[str, str]]:
+    """Names and sizes of the cases to run."""
+    return [
+        (name, size)
+        for name, targets in workloads.items()
+        if not options.only or any(fnmatch.fnmatch(name, f"{only}*") for only in options.only)
+        for size in SIZES
+        if size in targets and size in options.sizes
+    ]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="beginnings or patterns of names"
+    )
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES)
+    parser.add_argument("--rounds", type=int, default=11, help="measurements per side (11)")
+    parser.add_argument(
+        "--seconds", type=float, default=0.01, help="least CPU time of one measurement (0.01)"
+    )
+    parser.add_argument("--smoke", action="store_true", help="size S, one call: only that it works")
+    parser.add_argument("--upstream-python", help="an interpreter that has the other package")
+    parser.add_argument(
+        "--environment", type=Path, default=cache_folder(), help="where to create it"
+    )
+    parser.add_argument("--torch", metavar="VERSION", help="install torch in it too (for `import`)")
+    parser.add_argument("--output", type=Path, help="write all figures to this file, as JSON")
+    parser.add_argument("--list", action="store_true", help="print the names of the workloads")
+    options = parser.parse_args()
+    if options.smoke:
+        options.sizes, options.rounds, options.seconds = ["S"], 1, 0.0
+    return options
+
+
+def main() -> int:
+    options = arguments()
+    with Worker(sys.executable) as worker:
+        ours = worker.ask(do="describe")
+    cases = chosen(ours["workloads"], options)
+    if options.list:
+        print("\n".join(f"{name} {size}" for name, size in cases))
+        return 0
+    upstream_python = options.upstream_python or make_upstream(options.environment, options.torch)
+    pythons = {"ours": sys.executable, "upstream": upstream_python}
+    with Worker(upstream_python) as worker:
+        upstream = worker.ask(do="describe")
+    print(f"ours:     {ours['versions']}\nupstream: {upstream['versions']}\n{HEADER}")
+    results = []
+    for name, size in cases:
+        case = compare(pythons, name, size, options)
+        case["target"] = ours["workloads"][name][size]
+        results.append(case)
+        print(line(case), flush=True)
+    if options.output:
+        versions = {"ours": ours["versions"], "upstream": upstream["versions"]}
+        options.output.write_text(json.dumps({"versions": versions, "cases": results}, indent=1))
+    different = [f"{case['name']} {case['size']}" for case in results if not case["same"]]
+    if different:
+        print(f"results differ in: {', '.join(different)}")
+    return 1 if different or not results else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Prepare and time cases in the interpreter that runs this file, as told on standard input.
+
+One JSON object per line in, one per line out; :mod:`compare` starts a worker per package and case.
+"""
+
+import contextlib
+import gc
+import hashlib
+import importlib.metadata
+import json
+import math
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from metatensor import Labels, LabelsEntry, TensorBlock, TensorMap
+from workloads import WORKLOADS
+from workloads.registry import Case
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+MOST_CALLS = 100_000
+
+
+def parts(value: Any) -> Iterable[Any]:
+    """What a result consists of, in the same words for both packages."""
+    if isinstance(value, TensorMap):
+        return ["map", value.keys, *value.blocks()]
+    if isinstance(value, TensorBlock):
+        gradients = [part for item in sorted(value.gradients()) for part in item]
+        return [
+            "block",
+            value.values,
+            value.samples,
+            *value.components,
+            value.properties,
+            *gradients,
+        ]
+    if isinstance(value, (Labels, LabelsEntry)):
+        return [*value.names, value.values]
+    return ["sequence", *value]
+
+
+def digest(value: Any, state: Any) -> None:
+    if isinstance(value, np.ndarray):
+        # integers of any width are compared by value, floats bit by bit
+        array = value.astype(np.int64) if value.dtype.kind in "iu" else value
+        state.update(f"{array.dtype}{array.shape}".encode())
+        state.update(np.ascontiguousarray(array).data)
+    elif value is None or isinstance(value, (str, bool, int, float, np.bool_)):
+        state.update(f"{value};".encode())
+    else:
+        for part in parts(value):
+            digest(part, state)
+
+
+def fingerprint(value: Any) -> str:
+    state = hashlib.blake2b(digest_size=16)
+    digest(value, state)
+    return state.hexdigest()
+
+
+def measure(case: Case, number: int) -> float:
+    """CPU seconds of one call, the mean of ``number`` in a row."""
+    if case.measures:
+        return sum(case.call() for _ in range(number)) / number
+    arguments = [case.fresh() for _ in range(number)] if case.fresh else [()] * number
+    call = case.call
+    gc.collect()
+    gc.disable()
+    start = time.process_time()
+    for argument in arguments:
+        call(*argument)
+    end = time.process_time()
+    gc.enable()
+    return (end - start) / number
+
+
+def calls_for(case: Case, seconds: float) -> int:
+    """How many calls in a row take ``seconds`` at least."""
+    number = 1
+    while (total := measure(case, number) * number) < seconds and number < MOST_CALLS:
+        number *= max(2, min(10, math.ceil(seconds / max(total, 1e-9))))
+    return number
+
+
+def versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for name in ["numpy", "torch", "metatensor-sklearn", "metatensor-core"]:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def prepare(name: str, size: str, seconds: float) -> tuple[Case, dict[str, Any]]:
+    """Make the data, call once, and find how many calls one measurement needs."""
+    case = WORKLOADS[name].prepare(size)
+    arguments = case.fresh() if case.fresh else ()
+    start = time.process_time()
+    result = case.call(*arguments)
+    first = result if case.measures else time.process_time() - start
+    answer = {"fingerprint": fingerprint(case.result(result)), "first": first}
+    return case, {**answer, "number": calls_for(case, seconds)}
+
+
+def main() -> None:
+    # what the workloads print must not be taken for an answer
+    answers, sys.stdout = sys.stdout, sys.stderr
+    case, number = None, 1
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if request["do"] == "describe":
+                sizes = {name: known.targets for name, known in WORKLOADS.items()}
+                answer = {"versions": versions(), "workloads": sizes}
+            elif request["do"] == "prepare":
+                case, answer = prepare(request["name"], request["size"], request["seconds"])
+                number = answer["number"]
+            else:
+                answer = {"seconds": measure(case, number), "peak": peak_memory()}
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def peak_memory() -> int:
+    """Bytes that the process ever held, or 0 where the system does not tell."""
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+if __name__ == "__main__":
+    main()
