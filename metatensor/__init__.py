@@ -4,12 +4,51 @@ The classes are :class:`Labels`, :class:`TensorBlock` and :class:`TensorMap`; :f
 :func:`load` exchange them as ``.mts`` files; estimators are in :mod:`metatensor.sklearn`.
 """
 
-import metatensor._guard  # noqa: F401, I001
+import importlib
+import warnings
+from typing import Any
+
+import metatensor._guard  # noqa: F401
+from metatensor import io
 from metatensor._arrays import Array
 from metatensor._checks import MetatensorError
 from metatensor.block import TensorBlock
+from metatensor.io.mts import load, load_block, load_labels, save
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.tensor import TensorMap
 
 __version__ = "0.1.0"
 __all__ = ["Labels", "TensorBlock", "TensorMap"]
+
+#: submodules that are imported when first asked for
+_LAZY = ("datasets", "operations", "sklearn", "testing")
+
+#: names of the Rust-core package for raw pointers, which have no counterpart here
+_ABSENT = (
+    "ExternalCpuArray",
+    "ExternalCudaArray",
+    "register_external_data_wrapper",
+    "utils",
+)
+
+
+class _DeviceWarning(UserWarning):
+    """Kept for code that silences it: never given."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"metatensor.{name}")
+    if name == "DeviceWarning":
+        warnings.warn("`metatensor.DeviceWarning` is never given", DeprecationWarning, stacklevel=2)
+        return _DeviceWarning
+    if name in _ABSENT:
+        raise AttributeError(
+            f"`metatensor.{name}` does not exist here: there are no raw pointers to wrap. "
+            "Blocks take any array, also through DLPack"
+        )
+    raise AttributeError(f"module 'metatensor' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

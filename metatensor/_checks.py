@@ -23,10 +23,11 @@ class MetatensorError(ValueError):
     Examples
     --------
     >>> import metatensor
-    >>> metatensor.Labels(["a b"], metatensor.Labels.single().values)
-    Traceback (most recent call last):
-    ...
-    metatensor.MetatensorError: invalid parameter: 'a b' is not a valid label name, ...
+    >>> try:
+    ...     metatensor.Labels.range("not valid", 3)
+    ... except metatensor.MetatensorError as error:
+    ...     print(error.message[:56])
+    invalid parameter: 'not valid' is not a valid label name
 
     """
 

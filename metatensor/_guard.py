@@ -36,7 +36,7 @@ def check() -> None:
         raise ImportError(
             "the packages metatensor-sklearn and metatensor-core share the folder `metatensor`, "
             f"and one has overwritten or hides the other (found {found!r}). Use separate "
-            "environments: one with metatensor-sklearn, one with metatensor-core. To repair this one: "
+            "environments: one with metatensor-sklearn, one with metatensor-core. To repair: "
             "`pip uninstall metatensor-core metatensor-sklearn`, then install the one you want"
         )
 

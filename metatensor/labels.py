@@ -807,6 +807,8 @@ class LabelsEntry(EntryBase):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from metatensor import Labels
     >>> entry = Labels(["a", "b"], np.array([[1, 2]])).entry(0)
     >>> entry
     LabelsEntry(a=1, b=2)

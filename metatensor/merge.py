@@ -165,7 +165,7 @@ def _fill_scalar(fill_value: Any, values: _arrays.Array) -> Scalar:
     if xp.isdtype(values.dtype, "bool"):
         return bool(scalar)
     limits = xp.iinfo(values.dtype)
-    number = int(scalar) if not isinstance(scalar, float) or math.isfinite(scalar) else None
+    number = None if isinstance(scalar, float) and not scalar.is_integer() else int(scalar)
     if number is None or not limits.min <= number <= limits.max:
         raise ValueError(
             f"`fill_value` must fit in the dtype of the values, {values.dtype}, got {fill_value}"

@@ -1,20 +1,35 @@
+"""What other compiled modules use of `rows`."""
 cimport numpy as cnp
 
+from metatensor._core.addresses cimport Box, Hash
 from metatensor._core.typedefs cimport Table, int32_t, uint32_t, uint64_t
 
 
-cdef Table view(cnp.ndarray table) except *
-cdef cnp.ndarray new_positions(Py_ssize_t size)
-cdef int compare(const int32_t* a, const int32_t* b, Py_ssize_t columns) noexcept nogil
-cdef bint same_bytes(Table a, Table b) noexcept nogil
+cdef class Slots:
+    cdef cnp.ndarray array, memory
+    cdef Table table
+    cdef bint boxed
+    cdef Box box
+    cdef Hash hash
+    cdef uint32_t* slots
+    cdef uint64_t capacity
+    cdef uint32_t tags
+
+    cdef Py_ssize_t fill(self, Py_ssize_t* owners) except -2
+    cdef Py_ssize_t try_to_fill(self, Py_ssize_t* owners) except? -2
+    cdef Py_ssize_t fill_places(self, Py_ssize_t* owners) noexcept nogil
+    cdef Py_ssize_t fill_probes(self, Py_ssize_t* owners) noexcept nogil
+    cdef void find(self, Table rows, Py_ssize_t* found) noexcept nogil
+    cdef void find_places(self, Table rows, Py_ssize_t* found) noexcept nogil
+    cdef void find_probes(self, Table rows, Py_ssize_t* found) noexcept nogil
 
 
 cdef class RowIndex:
     cdef readonly cnp.ndarray table
     cdef Table rows
-    cdef int sorted_state
-    cdef cnp.ndarray slots
+    cdef Slots slots
+    cdef int order
 
-    cdef bint check_sorted(self)
-    cdef int prepare(self) except -1
-    cdef Py_ssize_t locate(self, const int32_t* row) noexcept nogil
+    cdef bint ascending(self) noexcept
+    cdef Slots filled(self)
+    cdef int locate(self, Table others, bint ascending, Py_ssize_t* found) except -1

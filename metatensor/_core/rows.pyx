@@ -1,105 +1,31 @@
 """Positions of the rows of an int32 table."""
-import numpy as np
+from os import urandom
 
 cimport numpy as cnp
-from libc.string cimport memcmp
+from cpython.long cimport PyLong_AsLongLongAndOverflow
 
-from metatensor._core.typedefs cimport Table, int32_t, uint32_t, uint64_t
+from metatensor._core.addresses cimport BLOCK, Box, Hash, hash_rows, measure, place, set_keys
+from metatensor._core.tables cimport (
+    compare, holds_int32, increasing, new_positions, new_table, same_bytes, start_of, view
+)
+from metatensor._core.typedefs cimport Table, int32_t, prefetch, uint32_t, uint64_t
 
 cnp.import_array()
 
-
-cdef Table view(cnp.ndarray table) except *:
-    cdef Table rows
-    if not (cnp.PyArray_NDIM(table) == 2 and cnp.PyArray_ISCARRAY_RO(table)
-            and cnp.PyArray_ISSIGNED(table) and cnp.PyArray_ITEMSIZE(table) == 4):
-        raise ValueError(
-            f"a table must be a C-contiguous 2-D array of int32, got {table.ndim}-D {table.dtype}"
-        )
-    rows.start = <const int32_t*> cnp.PyArray_DATA(table)
-    rows.rows = cnp.PyArray_DIM(table, 0)
-    rows.columns = cnp.PyArray_DIM(table, 1)
-    return rows
-
-
-cdef cnp.ndarray new_positions(Py_ssize_t size):
-    cdef cnp.npy_intp length = size
-    return cnp.PyArray_EMPTY(1, &length, cnp.NPY_INTP, 0)
-
-
-cdef int compare(const int32_t* a, const int32_t* b, Py_ssize_t columns) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(columns):
-        if a[j] != b[j]:
-            return -1 if a[j] < b[j] else 1
-    return 0
-
-
-cdef bint same_bytes(Table a, Table b) noexcept nogil:
-    if a.rows != b.rows or a.columns != b.columns:
-        return False
-    return a.start == b.start or memcmp(a.start, b.start, 4 * a.rows * a.columns) == 0
-
-
-cdef bint increasing(Table table) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(1, table.rows):
-        if compare(table.start + (i - 1) * table.columns, table.start + i * table.columns, table.columns) >= 0:
-            return False
-    return True
-
-
-cdef uint64_t mix(uint64_t code) noexcept nogil:
-    code ^= code >> 32
-    code *= <uint64_t> 0xD6E8FEB86659FD93
-    code ^= code >> 32
-    code *= <uint64_t> 0xD6E8FEB86659FD93
-    return code ^ (code >> 32)
-
-
-cdef uint64_t hashed(const int32_t* row, Py_ssize_t columns) noexcept nogil:
-    cdef uint64_t code = 0x9E3779B97F4A7C15
-    cdef Py_ssize_t j
-    for j in range(columns):
-        code = mix(code + <uint32_t> row[j])
-    return code
-
-
-cdef Py_ssize_t insert(Table table, uint32_t* slots, uint64_t mask, bint stop) noexcept nogil:
-    """Fill the slots; return the first row that equals an earlier one, or -1."""
-    cdef Py_ssize_t i, columns = table.columns
-    cdef uint64_t slot
-    for i in range(table.rows):
-        slot = hashed(table.start + i * columns, columns) & mask
-        while slots[slot]:
-            if compare(table.start + i * columns, table.start + (slots[slot] - 1) * columns, columns) == 0:
-                if stop:
-                    return i
-                break
-            slot = (slot + 1) & mask
-        if not slots[slot]:
-            slots[slot] = i + 1
-    return -1
-
-
-cdef cnp.ndarray new_slots(Py_ssize_t rows):
-    if rows >= 2**31:
-        raise OverflowError(f"a table must have less than 2147483648 rows to be searched, got {rows}")
-    return np.zeros(1 << (2 * rows).bit_length(), dtype=np.uint32)
+cdef enum:
+    CROWDED = -2
+    LONGEST_PROBE = 256
+    FEW_COLUMNS = 64
+    BISECTION = 16
 
 
 def strictly_sorted(cnp.ndarray table not None):
     """Tell whether each row is larger than the one before it, hence unique."""
-    return increasing(view(table))
-
-
-def first_duplicate(cnp.ndarray table not None):
-    """Smallest position of a row that equals an earlier row, -1 if all are unique."""
     cdef Table rows = view(table)
-    if rows.rows < 2 or increasing(rows):
-        return -1
-    cdef cnp.ndarray slots = new_slots(rows.rows)
-    return insert(rows, <uint32_t*> cnp.PyArray_DATA(slots), cnp.PyArray_DIM(slots, 0) - 1, True)
+    cdef bint answer
+    with nogil:
+        answer = increasing(rows)
+    return answer
 
 
 def same_rows(cnp.ndarray a not None, cnp.ndarray b not None):
@@ -107,86 +33,363 @@ def same_rows(cnp.ndarray a not None, cnp.ndarray b not None):
     return same_bytes(view(a), view(b))
 
 
+def first_duplicate(cnp.ndarray table not None):
+    """Smallest position of a row that equals an earlier row, -1 if all rows are unique."""
+    cdef Table rows = view(table)
+    cdef Box box
+    cdef cnp.ndarray bits
+    cdef Py_ssize_t answer
+    if rows.rows < 2 or increasing(rows):
+        return -1
+    if not measure(&box, rows, 32 * rows.rows):
+        return Slots(table).fill(NULL)
+    bits = new_zeros(box.size // 64 + 1, cnp.NPY_UINT64)
+    with nogil:
+        answer = first_repeated_place(&box, rows, <uint64_t*> cnp.PyArray_DATA(bits))
+    return answer
+
+
+cdef Py_ssize_t first_repeated_place(const Box* box, Table table, uint64_t* bits) noexcept nogil:
+    cdef Py_ssize_t i, count, first = 0
+    cdef uint64_t[BLOCK] places
+    cdef uint64_t bit
+    while first < table.rows:
+        count = min(BLOCK, table.rows - first)
+        place(box, table.start + first * table.columns, count, table.columns, places)
+        for i in range(count):
+            bit = <uint64_t> 1 << (places[i] % 64)
+            if bits[places[i] // 64] & bit:
+                return first + i
+            bits[places[i] // 64] |= bit
+        first += BLOCK
+    return -1
+
+
+cdef cnp.ndarray new_zeros(uint64_t size, int kind):
+    cdef cnp.npy_intp length = size
+    return cnp.PyArray_ZEROS(1, &length, kind, 0)
+
+
+# ------------------------------------------------------------------------------------------ slots
+
+cdef inline uint64_t home(uint64_t code, uint64_t capacity) noexcept nogil:
+    return ((code >> 32) * capacity) >> 32
+
+
+cdef inline uint64_t candidate(
+    const uint32_t* slots, uint64_t at, uint64_t end, uint32_t tag, uint32_t tags
+) noexcept nogil:
+    """The first slot from `at` on that is free or has the tag; `end` if there is none."""
+    while at < end and slots[at] and (slots[at] ^ tag) & tags:
+        at += 1
+    return at
+
+
+cdef class Slots:
+    """One slot for each distinct row of a table: its position plus one, 0 if free.
+
+    The slot of a row is its place in the box of the table if the box is not much larger than the
+    table. Otherwise it is the first free one from its hash on, and the bits that the position
+    does not need hold a tag, so that other rows are rarely looked at. Rows that crowd together
+    under one hash function are spread by another, so that no search is longer than LONGEST_PROBE.
+    """
+
+    def __cinit__(self, cnp.ndarray array not None):
+        self.array = array
+        self.table = view(array)
+        cdef uint64_t rows = self.table.rows
+        if rows >= <uint64_t> 1 << 31:
+            raise OverflowError(
+                f"a table must have less than 2147483648 rows to be searched, got {rows}"
+            )
+        self.capacity = 2 * rows + 1
+        self.boxed = rows > 0 and measure(&self.box, self.table, self.capacity)
+        self.tags = 0xFFFFFFFF
+        while self.tags & rows:
+            self.tags <<= 1
+
+    cdef Py_ssize_t fill(self, Py_ssize_t* owners) except -2:
+        """Give each distinct row a slot; note in `owners`, if any, the first row equal to each.
+
+        Return the first row that equals an earlier one, -1 if all are unique.
+        """
+        set_keys(&self.hash, 0)
+        cdef Py_ssize_t answer = self.try_to_fill(owners)
+        while answer == CROWDED:
+            set_keys(&self.hash, int.from_bytes(urandom(8), "little"))
+            answer = self.try_to_fill(owners)
+        return answer
+
+    cdef Py_ssize_t try_to_fill(self, Py_ssize_t* owners) except? -2:
+        self.memory = new_zeros(self.capacity + LONGEST_PROBE, cnp.NPY_UINT32)
+        self.slots = <uint32_t*> cnp.PyArray_DATA(self.memory)
+        with nogil:
+            return self.fill_places(owners) if self.boxed else self.fill_probes(owners)
+
+    cdef Py_ssize_t fill_places(self, Py_ssize_t* owners) noexcept nogil:
+        cdef Table table = self.table
+        cdef uint32_t* slots = self.slots
+        cdef Py_ssize_t i, count, first = 0, repeated = -1
+        cdef uint64_t[BLOCK] places
+        while first < table.rows:
+            count = min(BLOCK, table.rows - first)
+            place(&self.box, table.start + first * table.columns, count, table.columns, places)
+            for i in range(count):
+                if slots[places[i]] == 0:
+                    slots[places[i]] = first + i + 1
+                elif repeated < 0:
+                    repeated = first + i
+                if owners:
+                    owners[first + i] = <Py_ssize_t> slots[places[i]] - 1
+            first += BLOCK
+        return repeated
+
+    cdef Py_ssize_t fill_probes(self, Py_ssize_t* owners) noexcept nogil:
+        cdef Table table = self.table
+        cdef uint32_t* slots = self.slots
+        cdef const int32_t* row = table.start
+        cdef Py_ssize_t i, count, first = 0, repeated = -1
+        cdef uint64_t[BLOCK] codes
+        cdef uint64_t at, end
+        while first < table.rows:
+            count = min(BLOCK, table.rows - first)
+            hash_rows(&self.hash, row, count, table.columns, codes)
+            for i in range(count):
+                prefetch(&slots[home(codes[i], self.capacity)])
+            for i in range(count):
+                at = home(codes[i], self.capacity)
+                end = at + LONGEST_PROBE
+                at = seek(slots, table, row, codes[i], self.tags, at, end)
+                if at == end:
+                    return CROWDED
+                if slots[at] == 0:
+                    slots[at] = (<uint32_t> codes[i] & self.tags) | <uint32_t> (first + i + 1)
+                elif repeated < 0:
+                    repeated = first + i
+                if owners:
+                    owners[first + i] = <Py_ssize_t> (slots[at] & ~self.tags) - 1
+                row += table.columns
+            first += BLOCK
+        return repeated
+
+    cdef void find(self, Table rows, Py_ssize_t* found) noexcept nogil:
+        """Position of the first row equal to each of some rows, -1 if there is none."""
+        if self.boxed:
+            self.find_places(rows, found)
+        else:
+            self.find_probes(rows, found)
+
+    cdef void find_places(self, Table rows, Py_ssize_t* found) noexcept nogil:
+        cdef Py_ssize_t i, count, first = 0
+        cdef uint64_t[BLOCK] places
+        while first < rows.rows:
+            count = min(BLOCK, rows.rows - first)
+            place(&self.box, rows.start + first * rows.columns, count, rows.columns, places)
+            for i in range(count):
+                found[first + i] = <Py_ssize_t> self.slots[places[i]] - 1
+            first += BLOCK
+
+    cdef void find_probes(self, Table rows, Py_ssize_t* found) noexcept nogil:
+        cdef Table table = self.table
+        cdef const uint32_t* slots = self.slots
+        cdef const int32_t* row = rows.start
+        cdef Py_ssize_t i, count, first = 0
+        cdef uint64_t[BLOCK] codes
+        cdef uint64_t[BLOCK] ats
+        cdef uint64_t at, end
+        while first < rows.rows:
+            count = min(BLOCK, rows.rows - first)
+            hash_rows(&self.hash, row, count, rows.columns, codes)
+            for i in range(count):
+                ats[i] = home(codes[i], self.capacity)
+                prefetch(&slots[ats[i]])
+            for i in range(count):
+                end = ats[i] + LONGEST_PROBE
+                ats[i] = candidate(slots, ats[i], end, codes[i], self.tags)
+                if ats[i] < end and slots[ats[i]]:
+                    prefetch(owner_of(slots, table, ats[i], self.tags))
+            for i in range(count):
+                end = home(codes[i], self.capacity) + LONGEST_PROBE
+                at = seek(slots, table, row, codes[i], self.tags, ats[i], end)
+                if at < end and slots[at]:
+                    found[first + i] = <Py_ssize_t> (slots[at] & ~self.tags) - 1
+                else:
+                    found[first + i] = -1
+                row += rows.columns
+            first += BLOCK
+
+
+cdef inline const int32_t* owner_of(
+    const uint32_t* slots, Table table, uint64_t at, uint32_t tags
+) noexcept nogil:
+    return table.start + (<Py_ssize_t> (slots[at] & ~tags) - 1) * table.columns
+
+
+cdef inline uint64_t seek(
+    const uint32_t* slots, Table table, const int32_t* row,
+    uint32_t tag, uint32_t tags, uint64_t at, uint64_t end,
+) noexcept nogil:
+    """The slot of a row, or a free one, from `at` on; `end` if there is neither."""
+    at = candidate(slots, at, end, tag, tags)
+    while at < end and slots[at] and compare(row, owner_of(slots, table, at, tags), table.columns):
+        at = candidate(slots, at + 1, end, tag, tags)
+    return at
+
+
+# ------------------------------------------------------------------------------------------ index
+
 cdef class RowIndex:
     """Positions of the unique rows of a table.
 
-    Sorted tables are searched by bisection; for others a hash is built at the first search.
+    A sorted table is searched by bisection, or merged with other sorted rows. Otherwise, and for
+    many rows in any order, slots are filled at the first search, and kept.
     """
 
     def __init__(self, cnp.ndarray table not None, is_sorted=None):
         self.rows = view(table)
         self.table = table
-        self.sorted_state = -1 if is_sorted is None else bool(is_sorted)
-
-    cdef bint check_sorted(self):
-        if self.sorted_state < 0:
-            self.sorted_state = increasing(self.rows)
-        return self.sorted_state
-
-    cdef int prepare(self) except -1:
-        if self.slots is None and not self.check_sorted():
-            slots = new_slots(self.rows.rows)
-            insert(self.rows, <uint32_t*> cnp.PyArray_DATA(slots), cnp.PyArray_DIM(slots, 0) - 1, False)
-            self.slots = slots
-        return 0
-
-    cdef Py_ssize_t locate(self, const int32_t* row) noexcept nogil:
-        cdef Py_ssize_t columns = self.rows.columns, low = 0, high = self.rows.rows, middle
-        cdef uint32_t* slots
-        cdef uint64_t slot, mask
-        if self.sorted_state:
-            while low < high:
-                middle = (low + high) // 2
-                if compare(self.rows.start + middle * columns, row, columns) < 0:
-                    low = middle + 1
-                else:
-                    high = middle
-            if low < self.rows.rows and compare(self.rows.start + low * columns, row, columns) == 0:
-                return low
-            return -1
-        slots = <uint32_t*> cnp.PyArray_DATA(self.slots)
-        mask = cnp.PyArray_DIM(self.slots, 0) - 1
-        slot = hashed(row, columns) & mask
-        while slots[slot]:
-            if compare(row, self.rows.start + (slots[slot] - 1) * columns, columns) == 0:
-                return slots[slot] - 1
-            slot = (slot + 1) & mask
-        return -1
+        self.order = -1 if is_sorted is None else bool(is_sorted)
 
     @property
     def is_sorted(self):
-        """Whether the rows of the table are strictly increasing."""
-        return bool(self.check_sorted())
+        """Whether each row is larger than the one before it."""
+        return bool(self.ascending())
 
     @property
     def nbytes(self):
-        """Memory of the hash."""
-        return 0 if self.slots is None else self.slots.nbytes
+        """Memory of the slots."""
+        return 0 if self.slots is None else self.slots.memory.nbytes
+
+    cdef bint ascending(self) noexcept:
+        if self.order < 0:
+            with nogil:
+                self.order = increasing(self.rows)
+        return self.order
+
+    cdef Slots filled(self):
+        if self.slots is None:
+            slots = Slots(self.table)
+            slots.fill(NULL)
+            self.slots = slots
+        return self.slots
 
     def find(self, row):
-        """Position of a row, a sequence of integers; -1 if the table has no such row."""
-        row = np.asarray(row)
-        if row.ndim != 1 or (row.dtype.kind not in "iu" and len(row) > 0):
-            raise TypeError(f"a row must be a sequence of integers, got {row!r}")
-        if len(row) != self.rows.columns:
-            raise ValueError(f"a row of this table must have {self.rows.columns} entries, got {len(row)}")
-        narrow = row.astype(np.int32)
-        if not np.array_equal(narrow, row):
+        """Position of one row, a sequence of integers; -1 if the table does not have it."""
+        cdef int32_t[FEW_COLUMNS] few
+        cdef int32_t* buffer = few
+        cdef Table one
+        cdef Py_ssize_t found
+        cdef cnp.ndarray many
+        if self.rows.columns > FEW_COLUMNS:
+            many = new_table(1, self.rows.columns)
+            buffer = <int32_t*> cnp.PyArray_DATA(many)
+        one.rows, one.columns = 1, self.rows.columns
+        one.start = entries_of(row, one.columns, buffer)
+        if one.start == NULL:
             return -1
-        return int(self.find_many(narrow[None])[0])
+        if self.ascending():
+            return bisect(self.rows, one.start)
+        self.filled().find(one, &found)
+        return found
 
     def find_many(self, cnp.ndarray table not None):
-        """Position of each row of another table; -1 where this table has no such row."""
-        cdef Table rows = view(table)
+        """Position of each row of another table; -1 where this table does not have it."""
+        cdef Table others = view(table)
+        check_entries(others.columns, self.rows.columns)
+        found = new_positions(others.rows)
+        self.locate(others, self.ascending() and increasing(others), start_of(found))
+        return found
+
+    cdef int locate(self, Table others, bint ascending, Py_ssize_t* found) except -1:
+        """Find rows, which are `ascending` if they and this table are."""
         cdef Py_ssize_t i
-        if rows.columns != self.rows.columns:
-            raise ValueError(
-                f"rows to find must have {self.rows.columns} columns, got {rows.columns}"
-            )
-        self.prepare()
-        positions = new_positions(rows.rows)
-        cdef Py_ssize_t* found = <Py_ssize_t*> cnp.PyArray_DATA(positions)
-        with nogil:
-            for i in range(rows.rows):
-                found[i] = self.locate(rows.start + i * rows.columns)
-        return positions
+        cdef Slots slots
+        if same_bytes(self.rows, others):
+            for i in range(others.rows):
+                found[i] = i
+        elif self.ascending() and others.rows < self.rows.rows // BISECTION:
+            with nogil:
+                for i in range(others.rows):
+                    found[i] = bisect(self.rows, others.start + i * others.columns)
+        elif ascending:
+            with nogil:
+                align(self.rows, others, found)
+        else:
+            slots = self.filled()
+            with nogil:
+                slots.find(others, found)
+        return 0
+
+
+cdef const int32_t* entries_of(object row, Py_ssize_t columns, int32_t* buffer) except? NULL:
+    """The entries of a row, copied to the buffer unless it is an array of int32.
+
+    NULL if one of them is beyond int32.
+    """
+    cdef cnp.ndarray array
+    cdef tuple items
+    cdef Py_ssize_t size
+    if cnp.PyArray_Check(row):
+        array = row
+        if cnp.PyArray_NDIM(array) == 1 and holds_int32(array):
+            check_entries(cnp.PyArray_DIM(array, 0), columns)
+            return <const int32_t*> cnp.PyArray_DATA(array)
+        row = array.tolist()
+    try:
+        items = row if type(row) is tuple else tuple(row)
+        check_entries(len(items), columns)
+        return buffer if copy_entries(items, buffer) else NULL
+    except TypeError as error:
+        raise TypeError(f"a row must be a sequence of integers, got {row!r}") from error
+
+
+cdef int check_entries(Py_ssize_t size, Py_ssize_t columns) except -1:
+    if size != columns:
+        raise ValueError(f"rows of this table must have {columns} entries, got {size}")
+    return 0
+
+
+cdef bint copy_entries(tuple items, int32_t* buffer) except -1:
+    """Copy the entries of a row; False if one is beyond int32."""
+    cdef long long entry
+    cdef int overflow = 0
+    cdef bint fits = True
+    cdef Py_ssize_t j
+    for j in range(len(items)):
+        entry = PyLong_AsLongLongAndOverflow(items[j], &overflow)
+        buffer[j] = <int32_t> entry
+        fits &= entry == buffer[j] and not overflow
+    return fits
+
+
+cdef Py_ssize_t bisect(Table table, const int32_t* row) noexcept nogil:
+    """Position of a row in a sorted table, -1 if it does not have it."""
+    cdef Py_ssize_t low = 0, high = table.rows, middle
+    cdef int order
+    while low < high:
+        middle = (low + high) // 2
+        order = compare(table.start + middle * table.columns, row, table.columns)
+        if order == 0:
+            return middle
+        if order < 0:
+            low = middle + 1
+        else:
+            high = middle
+    return -1
+
+
+cdef void align(Table table, Table others, Py_ssize_t* found) noexcept nogil:
+    """Position in a sorted table of other sorted rows, -1 where it does not have them."""
+    cdef Py_ssize_t columns = table.columns
+    cdef const int32_t* row = table.start
+    cdef const int32_t* other = others.start
+    cdef const int32_t* end = row + table.rows * columns
+    cdef Py_ssize_t i = 0, position = 0
+    cdef int order
+    while i < others.rows and position < table.rows:
+        order = compare(table.start + position * columns, others.start + i * columns, columns)
+        found[i] = -1 if order else position
+        position += order <= 0
+        i += order >= 0
+    for i in range(i, others.rows):
+        found[i] = -1

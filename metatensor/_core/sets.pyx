@@ -2,77 +2,324 @@
 import numpy as np
 
 cimport numpy as cnp
+from libc.string cimport memcpy, memset
 
-from metatensor._core.rows cimport RowIndex
+from metatensor._core.addresses cimport BLOCK, Box, measure, place
+from metatensor._core.rows cimport RowIndex, Slots
+from metatensor._core.tables cimport (
+    compare, increasing, new_positions, new_table, same_bytes, start_of, view
+)
+from metatensor._core.typedefs cimport Table, int32_t, uint64_t
 
 cnp.import_array()
 
+cdef enum:
+    DIGIT = 11
+    SMALL_DIGIT = 8
+
+
+# ------------------------------------------------------------------------------- pairs of tables
 
 def union(RowIndex a not None, RowIndex b not None):
-    """Rows of `a`, then the rows of `b` that are not in `a`; new positions of both."""
-    map_b = a.find_many(b.table)
-    new = np.flatnonzero(map_b < 0)
-    size = len(a.table)
-    map_b[new] = np.arange(size, size + len(new))
-    return np.concatenate([a.table, b.table[new]]), np.arange(size), map_b
+    """Rows of `a`, then the rows of `b` that `a` does not have; new positions of both."""
+    map_a, map_b = sequence(a.rows.rows), matches(a, b)
+    cdef Py_ssize_t i, size = a.rows.rows
+    cdef Py_ssize_t* new = start_of(map_b)
+    with nogil:
+        for i in range(b.rows.rows):
+            if new[i] < 0:
+                new[i] = size
+                size += 1
+    if size == a.rows.rows:
+        return a.table, map_a, map_b
+    table = new_table(size, a.rows.columns)
+    memcpy(cnp.PyArray_DATA(table), a.rows.start, cnp.PyArray_NBYTES(a.table))
+    put_rows(b.rows, new, a.rows.rows, table)
+    return table, map_a, map_b
 
 
 def intersection(RowIndex a not None, RowIndex b not None):
-    """Rows in both, in the order of the shorter table (of `a` if equally long); -1 elsewhere."""
-    if len(b.table) < len(a.table):
+    """Rows of both, in the order of the shorter (`a` if equally long); new positions, -1 if none."""
+    if b.rows.rows < a.rows.rows:
         table, map_b, map_a = intersection(b, a)
         return table, map_a, map_b
-    positions = b.find_many(a.table)
-    map_a = np.full(len(a.table), -1)
-    map_b = np.full(len(b.table), -1)
-    common = np.flatnonzero(positions >= 0)
-    map_a[common] = map_b[positions[common]] = np.arange(len(common))
-    return a.table[common], map_a, map_b
+    map_a, map_b = matches(b, a), new_positions(b.rows.rows)
+    cdef Py_ssize_t i, size = 0
+    cdef Py_ssize_t* new_a = start_of(map_a)
+    cdef Py_ssize_t* new_b = start_of(map_b)
+    with nogil:
+        for i in range(b.rows.rows):
+            new_b[i] = -1
+        for i in range(a.rows.rows):
+            if new_a[i] >= 0:
+                new_b[new_a[i]] = size
+                new_a[i] = size
+                size += 1
+    return kept_rows(a, new_a, size), map_a, map_b
 
 
 def difference(RowIndex a not None, RowIndex b not None):
-    """Rows of `a` that are not in `b`, and the new positions of the rows of `a`, -1 if removed."""
-    kept = np.flatnonzero(b.find_many(a.table) < 0)
-    map_a = np.full(len(a.table), -1)
-    map_a[kept] = np.arange(len(kept))
-    return a.table[kept], map_a
+    """Rows of `a` that `b` does not have; new positions of the rows of `a`, -1 if removed."""
+    map_a = matches(b, a)
+    cdef Py_ssize_t i, size = 0
+    cdef Py_ssize_t* new = start_of(map_a)
+    with nogil:
+        for i in range(a.rows.rows):
+            if new[i] >= 0:
+                new[i] = -1
+            else:
+                new[i] = size
+                size += 1
+    return kept_rows(a, new, size), map_a
 
 
-def select(cnp.ndarray table not None, columns, cnp.ndarray selection not None):
-    """Positions of the rows whose `columns` match any row of the selection, in order."""
-    part = np.ascontiguousarray(table[:, columns])
-    return np.flatnonzero(RowIndex(selection).find_many(part) >= 0)
+cdef cnp.ndarray matches(RowIndex a, RowIndex b):
+    """Position in `a` of each row of `b`, -1 where `a` does not have it."""
+    if a.rows.columns != b.rows.columns:
+        raise ValueError(
+            f"tables must have as many columns, got {a.rows.columns} and {b.rows.columns}"
+        )
+    cdef bint ascending = a.ascending() and b.ascending()
+    cdef Py_ssize_t i
+    found = new_positions(b.rows.rows)
+    if ascending or a.slots is not None or (b.slots is None and a.rows.rows <= b.rows.rows):
+        a.locate(b.rows, ascending, start_of(found))
+        return found
+    inverse = new_positions(a.rows.rows)
+    b.locate(a.rows, ascending, start_of(inverse))
+    for i in range(b.rows.rows):
+        start_of(found)[i] = -1
+    for i in range(a.rows.rows):
+        if start_of(inverse)[i] >= 0:
+            start_of(found)[start_of(inverse)[i]] = i
+    return found
 
+
+cdef cnp.ndarray kept_rows(RowIndex index, const Py_ssize_t* new, Py_ssize_t size):
+    if size == index.rows.rows:
+        return index.table
+    table = new_table(size, index.rows.columns)
+    put_rows(index.rows, new, 0, table)
+    return table
+
+
+cdef void put_rows(Table rows, const Py_ssize_t* new, Py_ssize_t first, cnp.ndarray table):
+    """Copy each row whose new position is `first` or larger there."""
+    cdef Py_ssize_t i, j, columns = rows.columns
+    cdef int32_t* start = <int32_t*> cnp.PyArray_DATA(table)
+    with nogil:
+        for i in range(rows.rows):
+            if new[i] >= first:
+                for j in range(columns):
+                    start[new[i] * columns + j] = rows.start[i * columns + j]
+
+
+cdef cnp.ndarray sequence(Py_ssize_t size):
+    cdef Py_ssize_t i
+    positions = new_positions(size)
+    for i in range(size):
+        start_of(positions)[i] = i
+    return positions
+
+
+# --------------------------------------------------------------------------------- order of rows
 
 def lexsort(cnp.ndarray table not None):
     """Stable order of the rows, by the first column, then the second, ..."""
-    if table.shape[1] == 0:
-        return np.arange(table.shape[0])
-    return np.lexsort(table.T[::-1])
+    cdef Table rows = view(table)
+    cdef Box box
+    cdef Py_ssize_t digits = 0
+    if rows.rows < 2 or rows.columns == 0 or increasing(rows):
+        return sequence(rows.rows)
+    while rows.rows >> digits:
+        digits += 1
+    if not measure(&box, rows, ~<uint64_t> 0 >> digits):
+        return np.lexsort(table.T[::-1])
+    cdef cnp.ndarray keys = np.empty(2 * rows.rows, np.uint64)
+    order = new_positions(rows.rows)
+    with nogil:
+        sort_places(&box, rows, digits, <uint64_t*> cnp.PyArray_DATA(keys), start_of(order))
+    return order
 
+
+cdef void sort_places(
+    const Box* box, Table table, int shift, uint64_t* keys, Py_ssize_t* order
+) noexcept nogil:
+    """Sort by radix the places of the rows, kept in one number with their positions."""
+    cdef Py_ssize_t i, count, first = 0
+    cdef int width, passes, bits = 0
+    cdef uint64_t mask = (<uint64_t> 1 << shift) - 1
+    cdef uint64_t* spare = keys + table.rows
+    while first < table.rows:
+        count = min(BLOCK, table.rows - first)
+        place(box, table.start + first * table.columns, count, table.columns, keys + first)
+        for i in range(first, first + count):
+            keys[i] = keys[i] << shift | i
+        first += BLOCK
+    while (box.size - 1) >> bits:
+        bits += 1
+    width = DIGIT if table.rows > 1 << DIGIT else SMALL_DIGIT
+    passes = (bits + width - 1) // width
+    width = (bits + passes - 1) // max(passes, 1)
+    for i in range(passes):
+        sort_digit(keys, spare, table.rows, shift + i * width, width)
+        keys, spare = spare, keys
+    for i in range(table.rows):
+        order[i] = keys[i] & mask
+
+
+cdef void sort_digit(
+    const uint64_t* keys, uint64_t* result, Py_ssize_t size, int shift, int width
+) noexcept nogil:
+    """Sort numbers by the `width` bits from `shift` on, otherwise keep their order."""
+    cdef Py_ssize_t i, count, total = 0
+    cdef Py_ssize_t[1 << DIGIT] start
+    cdef uint64_t digit, mask = (<uint64_t> 1 << width) - 1
+    memset(start, 0, sizeof(start))
+    for i in range(size):
+        start[keys[i] >> shift & mask] += 1
+    for i in range(1 << width):
+        count = start[i]
+        start[i] = total
+        total += count
+    for i in range(size):
+        digit = keys[i] >> shift & mask
+        result[start[digit]] = keys[i]
+        start[digit] += 1
+
+
+# --------------------------------------------------------------------------------- groups of rows
 
 def unique(cnp.ndarray table not None):
     """Sorted unique rows, and the position in them of every row of the table."""
-    rows, maps = merge([table], True)
-    groups = maps[0]
-    return rows, np.arange(len(table)) if groups is None else groups
+    rows, groups = first_seen(table)
+    return sorted_groups(rows, groups)
 
 
 def merge(list tables not None, bint sort):
-    """Union of tables, in order of appearance or sorted.
+    """Union of several tables, in order of appearance or sorted.
 
-    Also the new positions of the rows of each table: None for a table that equals the union.
+    Also the new positions of the rows of each table, None for a table that is the union.
     """
-    stacked = np.concatenate(tables)
-    positions = {}
-    groups = np.array([positions.setdefault(row.tobytes(), len(positions)) for row in stacked], np.intp)
-    rows = stacked[np.unique(groups, return_index=True)[1]]
+    if not tables:
+        raise ValueError("at least one table is required, got none")
+    distinct, kinds, last = [], [], None
+    for table in tables:
+        if last is None or not same_bytes(view(<cnp.ndarray?> last), view(table)):
+            distinct.append(table)
+            last = table
+        kinds.append(len(distinct) - 1)
+    rows, groups = first_seen(distinct[0] if len(distinct) == 1 else np.concatenate(distinct))
     if sort:
-        order = lexsort(rows)
-        rank = np.empty(len(order), np.intp)
-        rank[order] = np.arange(len(order))
-        rows, groups = rows[order], rank[groups]
-    ends = np.cumsum([len(table) for table in tables])[:-1]
-    maps = [None if np.array_equal(table, rows) else part
-            for table, part in zip(tables, np.split(groups, ends))]
-    return rows, maps
+        rows, groups = sorted_groups(rows, groups)
+    maps = []
+    end = 0
+    for table in distinct:
+        start, end = end, end + len(table)
+        maps.append(None if same_bytes(view(table), view(rows)) else groups[start:end])
+    return rows, [maps[kind] for kind in kinds]
+
+
+cdef tuple first_seen(cnp.ndarray table):
+    """Distinct rows in order of appearance, and the position in them of every row."""
+    cdef Table rows = view(table)
+    cdef Py_ssize_t i, size = 0
+    groups = new_positions(rows.rows)
+    cdef Py_ssize_t* group = start_of(groups)
+    cdef bint runs
+    with nogil:
+        runs = find_runs(rows, group)
+    if not runs:
+        Slots(table).fill(group)
+    with nogil:
+        for i in range(rows.rows):
+            size += group[i] == i
+    distinct = table if size == rows.rows else new_table(size, rows.columns)
+    if size < rows.rows:
+        with nogil:
+            number_groups(rows, group, <int32_t*> cnp.PyArray_DATA(distinct))
+    return distinct, groups
+
+
+cdef bint find_runs(Table table, Py_ssize_t* owners) noexcept nogil:
+    """Note the first row equal to each; False if the table is not sorted."""
+    cdef Py_ssize_t i
+    cdef int order
+    cdef const int32_t* row = table.start
+    if table.rows:
+        owners[0] = 0
+    for i in range(1, table.rows):
+        order = compare(row, row + table.columns, table.columns)
+        if order > 0:
+            return False
+        owners[i] = i if order else owners[i - 1]
+        row += table.columns
+    return True
+
+
+cdef void number_groups(Table table, Py_ssize_t* owners, int32_t* distinct) noexcept nogil:
+    """Replace first rows by the number of their group, and copy one row of each group."""
+    cdef Py_ssize_t i, j, columns = table.columns, group = 0
+    for i in range(table.rows):
+        if owners[i] < i:
+            owners[i] = owners[owners[i]]
+            continue
+        owners[i] = group
+        for j in range(columns):
+            distinct[group * columns + j] = table.start[i * columns + j]
+        group += 1
+
+
+cdef tuple sorted_groups(cnp.ndarray rows, cnp.ndarray groups):
+    cdef Table table = view(rows)
+    cdef Py_ssize_t i
+    if increasing(table):
+        return rows, groups
+    order = lexsort(rows)
+    rank = new_positions(table.rows)
+    for i in range(table.rows):
+        start_of(rank)[start_of(order)[i]] = i
+    result = new_table(table.rows, table.columns)
+    put_rows(table, start_of(rank), 0, result)
+    return result, rank[groups]
+
+
+# ------------------------------------------------------------------------------------- selection
+
+def select(cnp.ndarray table not None, columns, cnp.ndarray selection not None):
+    """Positions of the rows whose `columns` are a row of the selection, in increasing order."""
+    cdef Table rows = view(table)
+    cdef cnp.ndarray taken = np.ascontiguousarray(columns, np.intp)
+    if taken.ndim != 1 or len(taken) != view(selection).columns:
+        raise ValueError(
+            f"a selection by the columns {columns} must have as many columns, "
+            f"got {selection.shape[1]}"
+        )
+    if len(taken) and not (0 <= taken.min() and taken.max() < rows.columns):
+        raise IndexError(f"columns must be in [0, {rows.columns}), got {columns}")
+    cdef Slots slots = RowIndex(selection).filled()
+    cdef cnp.ndarray part = new_table(BLOCK, len(taken))
+    cdef cnp.ndarray matched = np.empty(rows.rows, np.bool_)
+    match(slots, rows, start_of(taken), view(part), <char*> cnp.PyArray_DATA(matched))
+    return np.flatnonzero(matched)
+
+
+cdef void match(
+    Slots slots, Table table, const Py_ssize_t* columns, Table part, char* matched
+):
+    """Tell which rows have a slot, by the given columns, which are copied to `part`."""
+    cdef Py_ssize_t i, j, first = 0
+    cdef Py_ssize_t[BLOCK] found
+    cdef int32_t* entries = <int32_t*> part.start
+    with nogil:
+        while first < table.rows:
+            part.rows = min(BLOCK, table.rows - first)
+            for i in range(part.rows):
+                for j in range(part.columns):
+                    entries[i * part.columns + j] = (
+                        table.start[(first + i) * table.columns + columns[j]]
+                    )
+            slots.find(part, found)
+            for i in range(part.rows):
+                matched[first + i] = found[i] >= 0
+            first += BLOCK

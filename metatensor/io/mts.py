@@ -1,0 +1,289 @@
+"""Files with the suffix ``.mts``: maps, blocks and Labels."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from metatensor import _checks
+from metatensor._core import npy
+from metatensor._core.zip_reader import ArchiveReader
+from metatensor.block import TensorBlock
+from metatensor.io import _files, _reading, _writing
+from metatensor.labels import Labels
+from metatensor.tensor import TensorMap
+
+_FUNCTIONS = {"TensorMap": "load", "TensorBlock": "load_block", "Labels": "load_labels"}
+
+
+def save(file: Any, data: TensorMap | TensorBlock | Labels, use_numpy: bool = False) -> None:
+    """Write a map, a block or Labels to a file.
+
+    A path is written as a whole or not at all: until the new file is complete, the old one stays.
+    Gradients and `info` are saved; values of any array library on any device are saved, and come
+    back as numpy arrays.
+
+    Parameters
+    ----------
+    file : str, path or file object
+        where to write to; ``.mts`` is added to a path that does not end with it. A file object is
+        one with a method ``write`` that takes bytes.
+    data : TensorMap, TensorBlock or Labels
+        what to write
+    use_numpy : bool, default=False
+        take the path as it is, and let an `OSError` through, as the writer did that this option
+        chose in the past; the file is the same
+
+    Raises
+    ------
+    TypeError
+        if `data` or `file` is of another type
+    MetatensorError
+        if the file can not be written, or `data` is such that files can not have it: a dtype other
+        than bool, integer, real and complex numbers of up to 64 and 128 bits, a "/" in the name of
+        a gradient
+    BufferError
+        if values require gradients: detach them first (RuntimeError with `use_numpy`)
+
+    Warns
+    -----
+    UserWarning
+        if ``.mts`` is added to the path
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import metatensor
+    >>> path = os.path.join(tempfile.mkdtemp(), "labels.mts")
+    >>> metatensor.save(path, metatensor.Labels.range("atom", 3))
+    >>> metatensor.load_labels(path).values.ravel()
+    array([0, 1, 2], dtype=int32)
+
+    """
+    write = _writing.writer_of(data, use_numpy)
+    if not _files.is_path(file):
+        if not hasattr(file, "write"):
+            raise TypeError(f"`file` must be a path or a file object, got {_checks.kind(file)}")
+        _files.write_to_object(file, write)
+        return
+    path = os.fsdecode(file)
+    if not use_numpy and not path.endswith(".mts"):
+        path += ".mts"
+        warnings.warn(f"adding '.mts' extension, the file will be saved at {path!r}", stacklevel=2)
+    with _io_errors(file, use_numpy):
+        _files.write_to_path(path, write)
+
+
+def save_buffer(data: TensorMap | TensorBlock | Labels, use_numpy: bool = False) -> memoryview:
+    """Return the bytes of the file that :func:`save` writes.
+
+    Parameters
+    ----------
+    data : TensorMap, TensorBlock or Labels
+        what to write
+    use_numpy : bool, default=False
+        see :func:`save`
+
+    Returns
+    -------
+    memoryview
+        of bytes, writable
+
+    Examples
+    --------
+    >>> import metatensor
+    >>> buffer = metatensor.io.save_buffer(metatensor.Labels.single())
+    >>> len(buffer)
+    132
+
+    """
+    return _files.write_to_memory(_writing.writer_of(data, use_numpy))
+
+
+def load(file: Any, use_numpy: bool = False, mmap: bool = False) -> TensorMap:
+    """Read a map from a file.
+
+    All the bytes are checked: a damaged file gives an error, never other data. Gradients come back
+    in the order of the file, and `info` too.
+
+    Parameters
+    ----------
+    file : str, path or file object
+        what to read; a file object is one with a method ``read`` that gives bytes
+    use_numpy : bool, default=False
+        let an `OSError` through instead of raising MetatensorError; the reader is the same
+    mmap : bool, default=False
+        do not read the values: they are read-only views of the file, whose parts come into memory
+        when they are used. Values that are not aligned in the file, compressed, big-endian or bool
+        are read. The check sums of the values of files that this package wrote are not compared;
+        everything else is checked. The file must be a path, and must not be changed in place as
+        long as the values are used (saving to the same path is no problem).
+
+    Returns
+    -------
+    TensorMap
+        with numpy values
+
+    Raises
+    ------
+    MetatensorError
+        if the file can not be read, is damaged, or has something else; the message then says
+        which function to use
+
+    Examples
+    --------
+    >>> import io
+    >>> import metatensor
+    >>> tensor = metatensor.TensorMap(metatensor.Labels.empty("key"), [])
+    >>> file = io.BytesIO(metatensor.io.save_buffer(tensor))
+    >>> metatensor.load(file)
+    TensorMap with 0 blocks
+        keys: [key]
+        blocks:
+
+    """
+    with _io_errors(file, use_numpy), _files.opened(file, mmap) as source:
+        return _read_archive(source, "TensorMap", _reading.read_map, _values(mmap))
+
+
+def load_block(file: Any, use_numpy: bool = False, mmap: bool = False) -> TensorBlock:
+    """Read a block from a file.
+
+    Parameters
+    ----------
+    file : str, path or file object
+        what to read
+    use_numpy, mmap : bool, default=False
+        see :func:`load`
+
+    Returns
+    -------
+    TensorBlock
+        with numpy values
+
+    Raises
+    ------
+    MetatensorError
+        as :func:`load`
+
+    """
+    with _io_errors(file, use_numpy), _files.opened(file, mmap) as source:
+        return _read_archive(source, "TensorBlock", _reading.read_block, _values(mmap))
+
+
+def load_labels(file: Any) -> Labels:
+    """Read Labels from a file.
+
+    Such files have no check sum: a damaged row is found only if it is no longer unique.
+
+    Parameters
+    ----------
+    file : str, path or file object
+        what to read
+
+    Returns
+    -------
+    Labels
+
+    Raises
+    ------
+    MetatensorError
+        as :func:`load`
+
+    """
+    with _io_errors(file, False), _files.opened(file) as source:
+        return _read_labels(source)
+
+
+def load_buffer(buffer: Any, use_numpy: bool = False) -> TensorMap:
+    """Read a map from the bytes of a file.
+
+    Parameters
+    ----------
+    buffer : bytes, bytearray, memoryview, or array of uint8
+        all the bytes of the file; none of them is kept
+    use_numpy : bool, default=False
+        accepted for compatibility, without effect
+
+    Returns
+    -------
+    TensorMap
+        with numpy values
+
+    Raises
+    ------
+    MetatensorError
+        as :func:`load`
+
+    """
+    return _read_archive(_files.buffer_source(buffer), "TensorMap", _reading.read_map)
+
+
+def load_block_buffer(buffer: Any, use_numpy: bool = False) -> TensorBlock:
+    """Read a block from the bytes of a file, as :func:`load_buffer`."""
+    return _read_archive(_files.buffer_source(buffer), "TensorBlock", _reading.read_block)
+
+
+def load_labels_buffer(buffer: Any) -> Labels:
+    """Read Labels from the bytes of a file, as :func:`load_buffer`."""
+    return _read_labels(_files.buffer_source(buffer))
+
+
+def _values(mapped: bool) -> _reading.Values:
+    return _reading.mapped_values if mapped else _reading.native_values
+
+
+@contextmanager
+def _io_errors(file: Any, use_numpy: bool) -> Iterator[None]:
+    """Turn what the system says of a path into our error; file objects raise what they like."""
+    try:
+        yield
+    except OSError as error:
+        if use_numpy or not _files.is_path(file):
+            raise
+        raise _checks.MetatensorError(f"io error: {error}") from error
+
+
+def _read_archive(
+    source: _files.Source,
+    kind: str,
+    read: Callable[[ArchiveReader, _reading.Values], Any],
+    values: _reading.Values = _reading.native_values,
+) -> Any:
+    archive = None
+    try:
+        archive = ArchiveReader(source.size, source.data, source.readinto)
+        return read(archive, values)
+    except (ValueError, OverflowError) as error:
+        where = "" if archive is None or archive.current is None else f"in {archive.current!r}: "
+        _refuse(source, f"a {kind}", _kind_of(source, archive), f"{where}{error}", error)
+
+
+def _read_labels(source: _files.Source) -> Labels:
+    try:
+        return _reading.read_labels(source)
+    except (ValueError, OverflowError) as error:
+        try:
+            archive = ArchiveReader(source.size, source.data, source.readinto)
+        except ValueError:
+            archive = None
+        _refuse(source, "Labels", _kind_of(source, archive), str(error), error)
+
+
+def _kind_of(source: _files.Source, archive: ArchiveReader | None) -> str | None:
+    """Say what a file has, as far as one can see."""
+    if archive is None:
+        return "Labels" if bytes(source.read(0, min(6, source.size))) == npy.MAGIC else None
+    return "TensorMap" if "keys.npy" in archive else "TensorBlock" if "values.npy" in archive else None
+
+
+def _refuse(source: _files.Source, what: str, found: str | None, why: str, error: Exception) -> NoReturn:
+    hint = ""
+    if found is not None and not what.endswith(found):
+        hint = f", use `{_FUNCTIONS[found]}{source.suffix}` to load {found}"
+    raise _checks.MetatensorError(
+        f"serialization format error: unable to load {what} from {source.name}{hint}: {why}"
+    ) from error
