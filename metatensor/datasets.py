@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ __all__ = ["AtomisticData", "make_alloys", "radial_descriptor"]
 Reals = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.intp]
 Rows = Literal["atom", "system"]
+T = TypeVar("T")
 
 #: the metals that have both parameters of the effective medium theory and an fcc lattice
 METALS = ("Ag", "Al", "Au", "Cu", "Ni", "Pd", "Pt")
@@ -58,7 +59,8 @@ class AtomisticData:
     def __repr__(self) -> str:
         """Return one line with the sizes."""
         n_atoms = sum(len(system) for system in self.systems)
-        return f"AtomisticData({len(self.systems)} systems, {n_atoms} atoms, {len(self.descriptor)} blocks)"
+        sizes = f"{len(self.systems)} systems, {n_atoms} atoms, {len(self.descriptor)} blocks"
+        return f"AtomisticData({sizes})"
 
 
 def make_alloys(
@@ -140,9 +142,15 @@ def make_alloys(
         _label(_random_alloy(random, elements, repeats, rattle, strain))
         for _ in _progress(range(n_systems), "energies", verbose)
     ]
-    types = sorted(importlib.import_module("ase.data").atomic_numbers[symbol] for symbol in set(elements))
+    numbers = _import("ase.data").atomic_numbers
     descriptor = radial_descriptor(
-        systems, cutoff=cutoff, n_radial=n_radial, types=types, by=by, gradients=gradients, verbose=verbose
+        systems,
+        cutoff=cutoff,
+        n_radial=n_radial,
+        types=[numbers[symbol] for symbol in elements],
+        by=by,
+        gradients=gradients,
+        verbose=verbose,
     )
     return AtomisticData(systems, descriptor, _energies(systems, gradients))
 
@@ -208,10 +216,9 @@ def radial_descriptor(
     >>> copper = bulk("Cu", cubic=True)
     >>> features = radial_descriptor([copper], cutoff=3.0, n_radial=4)
     >>> features.keys
-    Labels(
-        center_type  neighbor_type
-            29            29
-    )
+    Labels
+       center_type  neighbor_type
+           29            29
     >>> features.block().values.shape
     (4, 5)
 
@@ -248,15 +255,19 @@ def _types(systems: Sequence[Atoms], types: Collection[int] | None) -> list[int]
         return present
     missing = sorted(set(present) - set(types))
     if missing:
-        raise ValueError(f"`types` must contain all atomic numbers of the systems, {missing} are not in {types}")
+        raise ValueError(
+            f"`types` must contain all atomic numbers of the systems, {missing} are missing "
+            f"from {list(types)}"
+        )
     return sorted({int(number) for number in types})
 
 
-def _progress(steps: Iterable[Any], title: str, verbose: bool) -> Iterable[Any]:
+def _progress(steps: Iterable[T], title: str, verbose: bool) -> Iterable[T]:
     if not verbose:
         return steps
     # `disable=None` is tqdm's way to stay silent where standard error is no terminal
-    return _import("tqdm").tqdm(steps, desc=title, unit="system", disable=None)
+    bar: Iterable[T] = _import("tqdm").tqdm(steps, desc=title, unit="system", disable=None)
+    return bar
 
 
 def _import(name: str) -> Any:
@@ -281,11 +292,11 @@ def _random_alloy(
     strain: float,
 ) -> Atoms:
     build, data = _import("ase.build"), _import("ase.data")
-    repeat = repeats[random.integers(len(repeats))]
+    repeat = repeats[int(random.integers(len(repeats)))]
     fractions = random.dirichlet(np.ones(len(elements)))
     symbols = random.choice(elements, size=4 * int(np.prod(repeat)), p=fractions)
     constants = [data.reference_states[data.atomic_numbers[symbol]]["a"] for symbol in symbols]
-    atoms = build.bulk(elements[0], "fcc", a=np.mean(constants), cubic=True).repeat(repeat)
+    atoms: Atoms = build.bulk(elements[0], "fcc", a=np.mean(constants), cubic=True).repeat(repeat)
     atoms.symbols = symbols
     matrix = random.normal(scale=strain, size=(3, 3))
     atoms.set_cell(atoms.cell @ (np.eye(3) + (matrix + matrix.T) / 2), scale_atoms=True)
@@ -308,14 +319,14 @@ def _energies(systems: Sequence[Atoms], gradients: Collection[str]) -> TensorMap
     block = TensorBlock(energies, Labels.range("system", len(systems)), [], properties)
     if "positions" in gradients:
         forces = np.concatenate([atoms.get_forces() for atoms in systems])
-        rows = [(system, system, atom) for system, atoms in enumerate(systems) for atom in range(len(atoms))]
+        rows = [(k, k, atom) for k, atoms in enumerate(systems) for atom in range(len(atoms))]
         samples = Labels(["sample", "system", "atom"], np.array(rows, dtype=np.int32))
         gradient = TensorBlock(-forces[:, :, None], samples, [Labels.range("xyz", 3)], properties)
         block.add_gradient("positions", gradient)
     if "strain" in gradients:
-        periodic = np.array([k for k, atoms in enumerate(systems) if atoms.cell.rank == 3], dtype=np.int32)
-        virials = [systems[k].get_stress(voigt=False) * systems[k].get_volume() for k in periodic]
-        samples = Labels(["sample"], periodic[:, None])
+        solid = [k for k, atoms in enumerate(systems) if atoms.cell.rank == 3]  # has a volume
+        virials = [systems[k].get_stress(voigt=False) * systems[k].get_volume() for k in solid]
+        samples = Labels(["sample"], np.array(solid, dtype=np.int32)[:, None])
         components = [Labels.range("xyz_1", 3), Labels.range("xyz_2", 3)]
         gradient = TensorBlock(np.reshape(virials, (-1, 3, 3, 1)), samples, components, properties)
         block.add_gradient("strain", gradient)
@@ -349,7 +360,8 @@ class _Part(NamedTuple):
 
 
 def _pairs(atoms: Atoms, system: int, cutoff: float, n_radial: int) -> _Pairs:
-    first, second, distances, vectors = _import("vesin").ase_neighbor_list("ijdD", atoms, float(cutoff))
+    neighbor_list = _import("vesin").ase_neighbor_list
+    first, second, distances, vectors = neighbor_list("ijdD", atoms, float(cutoff))
     first, second = first.astype(np.intp), second.astype(np.intp)
     if not np.all(distances > 0):
         pair = int(np.argmin(distances))
@@ -427,7 +439,9 @@ def _sum_rows(terms: Reals, groups: Positions, size: int) -> Reals:
     return sums.reshape(size, *terms.shape[1:])
 
 
-def _block(parts: list[_Part], by: Rows, properties: Labels, gradients: Collection[str]) -> TensorBlock:
+def _block(
+    parts: list[_Part], by: Rows, properties: Labels, gradients: Collection[str]
+) -> TensorBlock:
     """Put the parts of all systems one after the other."""
     names = ["system", "atom"] if by == "atom" else ["system"]
     samples = np.concatenate([part.samples for part in parts])
