@@ -23,11 +23,19 @@ from sklearn.pipeline import Pipeline
 
 import metatensor
 from metatensor.datasets import make_alloys, radial_descriptor
-from metatensor.sklearn import KeysToProperties, Ridge, StandardScaler, SumOverSamples, as_rows, make_scorer, rmse
+from metatensor.sklearn import (
+    KeysToProperties,
+    Ridge,
+    StandardScaler,
+    SumOverSamples,
+    as_rows,
+    make_scorer,
+    rmse,
+)
 
 parser = argparse.ArgumentParser(description="Fit energies and forces of alloys.")
-parser.add_argument("output", nargs="?", default="quickstart-output", type=Path, help="folder for the results")
-parser.add_argument("--systems", default=100, type=int, help="number of structures (default: 100)")
+parser.add_argument("output", nargs="?", default="quickstart-output", type=Path, help="folder")
+parser.add_argument("--systems", default=120, type=int, help="number of structures")
 options = parser.parse_args()
 options.output.mkdir(parents=True, exist_ok=True)
 
@@ -125,20 +133,39 @@ print(f"\nbest parameters: {search.best_params_}")
 # %%
 # The plot
 # --------
+# What the model predicts for the held-out systems, against effective medium theory.
 
 
-def targets(rows):
-    """Return what the three panels show, as flat arrays."""
+def panels(rows):
+    """Return the flat arrays of the three panels: energies per atom, forces, strain gradients."""
     block = rows.tensor.block()
     positions, strain = block.gradient("positions"), block.gradient("strain")
     n_atoms = np.bincount(positions.samples["sample"])
-    return block.values[:, 0] / n_atoms, -positions.values.ravel(), strain.values.ravel()
+    return 1000 * block.values[:, 0] / n_atoms, -positions.values.ravel(), strain.values.ravel()
 
 
-titles = ["energy per atom (eV)", "force components (eV/Å)", "strain gradients (eV)"]
-figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
-for axis, title, *values in zip(axes, titles, targets(y_test), *map(targets, predictions.values()), strict=True):
-    print(title, [v.shape for v in values])
+titles = ["energy (meV/atom)", "force components (eV/Å)", "strain gradient components (eV)"]
+colors = {"energies only": "tab:orange", "energies, forces, strain": "tab:blue"}
+figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout="constrained")
+for panel, (title, axis, true) in enumerate(zip(titles, axes, panels(y_test))):
+    low, high = true.min(), true.max()
+    for name, color in colors.items():
+        predicted = panels(predictions[name])[panel]
+        error = np.sqrt(np.mean((predicted - true) ** 2))
+        PredictionErrorDisplay(y_true=true, y_pred=predicted).plot(
+            ax=axis,
+            kind="actual_vs_predicted",
+            scatter_kwargs={"color": color, "s": 14, "alpha": 0.5, "linewidths": 0},
+            line_kwargs={"color": "black", "linewidth": 0.8, "linestyle": "-"},
+        ).scatter_.set_label(f"{name}: {error:.3g}")
+        low, high = min(low, predicted.min()), max(high, predicted.max())
+    margin = 0.04 * (high - low)
+    axis.set_aspect("equal", adjustable="box")
+    axis.set(title=title, xlabel="predicted", ylabel="effective medium theory")
+    axis.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
+    axis.set(xticks=(ticks := plt.MaxNLocator(5).tick_values(low, high)[1:-1]), yticks=ticks)
+    axis.legend(title="trained on: held-out RMSE", loc="upper left", fontsize="small")
+figure.savefig(options.output / "parity.png", dpi=150)
 
 # %%
 # What is left
@@ -146,4 +173,5 @@ for axis, title, *values in zip(axes, titles, targets(y_test), *map(targets, pre
 # The model for other structures, and the predictions with their gradients for other programs.
 
 joblib.dump(search.best_estimator_, options.output / "model.joblib")
-metatensor.save(options.output / "predictions.mts", predictions["energies, forces, strain"].tensor)
+metatensor.save(options.output / "predictions.mts", search.predict(X_test).tensor)
+print(f"wrote parity.png, model.joblib and predictions.mts to {options.output}")
