@@ -7,7 +7,6 @@ lower protocols, which `torch.save` and torch's own multiprocessing use, they ar
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -80,7 +79,7 @@ def block_of_parts(
 def _shown(values: _arrays.Array, protocol: int) -> tuple[_arrays.Array, str]:
     """Return the array that the pickler is to see, and the library to convert it to afterwards."""
     library = _arrays.library(values)
-    if library == "torch" and protocol >= 5 and type(values) is sys.modules["torch"].Tensor:
+    if protocol >= 5 and _arrays.is_plain_tensor(values):
         try:
             return values.numpy(), library
         except (TypeError, RuntimeError):
