@@ -146,7 +146,7 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     if name == "numpy":
         return np.asarray(array)
     if name == "torch":
-        host: npt.NDArray[Any] = array.cpu().numpy()
+        host: npt.NDArray[Any] = array.cpu().resolve_conj().resolve_neg().numpy()
         return host
     if name == "cupy":
         return np.asarray(array.get())
