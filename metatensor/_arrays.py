@@ -30,16 +30,15 @@ _SUMMED_DTYPES = {"f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "
 def namespace(*arrays: Array) -> ModuleType:
     """Return the array-API namespace of arrays of one library."""
     first = type(arrays[0])
-    if all(type(array) is first for array in arrays):
-        xp = _NAMESPACES.get(first)
-        if xp is not None:
-            return xp
+    alike = len(arrays) == 1 or all(type(array) is first for array in arrays)
+    if alike and first in _NAMESPACES:
+        return _NAMESPACES[first]
     try:
         xp = compat.array_namespace(*arrays)
     except TypeError as error:
         kinds = ", ".join(sorted({f"{library(a)}.{type(a).__name__}" for a in arrays}))
         raise TypeError(f"values must all be arrays of one library, got {kinds}") from error
-    if all(type(array) is first for array in arrays):
+    if alike:
         _NAMESPACES[first] = xp
     return xp
 
@@ -59,6 +58,11 @@ def library(array: Array) -> str:
             name = kind.__module__.split(".")[0]
         _LIBRARIES[kind] = name
     return name
+
+
+def is_plain_tensor(array: Array) -> bool:
+    """Tell whether an array is a torch tensor itself, not a parameter or another kind of tensor."""
+    return library(array) == "torch" and type(array) is sys.modules["torch"].Tensor
 
 
 def _is_torch(array: Any) -> bool:
@@ -198,6 +202,15 @@ def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
     if library(like) == "numpy":
         return np.full(shape, value, dtype=like.dtype)
     return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
+
+
+def from_host(host: npt.NDArray[Any], like: Array) -> Array:
+    """Return host numbers with the library, dtype and device of ``like``."""
+    if library(like) == "numpy":
+        return host.astype(like.dtype, copy=False)
+    if not host.flags.writeable:
+        host = host.copy()  # torch warns about arrays it could write to
+    return namespace(like).asarray(host, dtype=like.dtype, device=compat.device(like))
 
 
 def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
