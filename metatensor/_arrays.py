@@ -7,6 +7,7 @@ functions below for what the standard lacks.
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -15,11 +16,15 @@ import array_api_compat as compat
 import numpy as np
 import numpy.typing as npt
 
+from metatensor._core import segments
+
 #: a value array of any library
 Array = Any
 
 _NAMESPACES: dict[type, ModuleType] = {}
 _LIBRARIES: dict[type, str] = {np.ndarray: "numpy"}
+# what the compiled sum over groups takes
+_SUMMED_DTYPES = {"f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
 
 
 def namespace(*arrays: Array) -> ModuleType:
@@ -175,6 +180,27 @@ def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
     if library(like) == "numpy":
         return np.full(shape, value, dtype=like.dtype)
     return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
+
+
+def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
+    """Sum the rows of each group, in their order and out of place; groups are on the host."""
+    name = library(array)
+    shape = (size, *array.shape[1:])
+    if name == "numpy" and array.dtype.str[1:] in _SUMMED_DTYPES:
+        rows = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        columns = math.prod(shape[1:])
+        return segments.segment_sum(rows.reshape(len(rows), columns), groups, size).reshape(shape)
+    if name == "torch":
+        zeros = full(shape, 0, array)
+        return zeros.index_add(0, positions_like(array, groups), array)
+    if name == "jax":
+        positions = positions_like(array, groups)
+        return importlib.import_module("jax.ops").segment_sum(array, positions, size)
+    if size == 0 or len(groups) == 0:
+        return full(shape, 0, array)
+    xp = namespace(array)
+    parts = (take(array, np.flatnonzero(groups == group)) for group in range(size))
+    return xp.stack([xp.sum(part, axis=0, dtype=array.dtype) for part in parts])
 
 
 def equal(first: Array, second: Array) -> bool:

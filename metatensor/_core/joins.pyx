@@ -32,15 +32,19 @@ cdef struct Part:
     Py_ssize_t n_runs
 
 
-cdef const int32_t* table_data(cnp.ndarray table) except? NULL:
-    if not (cnp.PyArray_TYPE(table) == cnp.NPY_INT32 and cnp.PyArray_NDIM(table) == 2 and cnp.PyArray_ISCARRAY_RO(table)):
-        raise ValueError(f"a table must be a C-contiguous 2-D array of int32, got {table.ndim}-D {table.dtype}")
+cdef str kind_of(array):
+    return "None" if array is None else f"{array.ndim}-D {array.dtype}"
+
+
+cdef const int32_t* table_data(cnp.ndarray table) except NULL:
+    if table is None or not (cnp.PyArray_TYPE(table) == cnp.NPY_INT32 and cnp.PyArray_NDIM(table) == 2 and cnp.PyArray_ISCARRAY_RO(table)):
+        raise ValueError(f"a table must be a C-contiguous 2-D array of int32, got {kind_of(table)}")
     return <const int32_t*> cnp.PyArray_DATA(table)
 
 
-cdef const Py_ssize_t* positions_data(cnp.ndarray positions) except? NULL:
-    if not (cnp.PyArray_TYPE(positions) == cnp.NPY_INTP and cnp.PyArray_NDIM(positions) == 1 and cnp.PyArray_ISCARRAY_RO(positions)):
-        raise ValueError(f"positions must be a contiguous 1-D array of intp, got {positions.ndim}-D {positions.dtype}")
+cdef const Py_ssize_t* positions_data(cnp.ndarray positions) except NULL:
+    if positions is None or not (cnp.PyArray_TYPE(positions) == cnp.NPY_INTP and cnp.PyArray_NDIM(positions) == 1 and cnp.PyArray_ISCARRAY_RO(positions)):
+        raise ValueError(f"positions must be a contiguous 1-D array of intp, got {kind_of(positions)}")
     return <const Py_ssize_t*> cnp.PyArray_DATA(positions)
 
 
@@ -56,14 +60,16 @@ def stack(list tables not None, cnp.ndarray keys not None, bint keys_first):
     cdef const int32_t* key = table_data(keys)
     cdef const int32_t* row
     cdef int32_t* target
-    cdef Py_ssize_t i, part, rows, n_rows = 0, n_keys = cnp.PyArray_DIM(keys, 1), columns
+    cdef Py_ssize_t i, part, rows, n_rows = 0, n_keys = cnp.PyArray_DIM(keys, 1), columns = 0
     cdef cnp.ndarray table
     if not 0 < len(tables) == cnp.PyArray_DIM(keys, 0):
         raise ValueError(f"there must be one key for each table, got {len(tables)} and {len(keys)}")
-    columns = tables[0].shape[1]
-    for table in tables:
+    for i in range(len(tables)):
+        table = tables[i]
         table_data(table)
-        if cnp.PyArray_DIM(table, 1) != columns:
+        if i == 0:
+            columns = cnp.PyArray_DIM(table, 1)
+        elif cnp.PyArray_DIM(table, 1) != columns:
             raise ValueError(f"all tables must have {columns} columns, got {cnp.PyArray_DIM(table, 1)}")
         n_rows += cnp.PyArray_DIM(table, 0)
     cdef cnp.ndarray stacked = np.empty((n_rows, columns + n_keys), dtype=np.int32)
@@ -112,7 +118,7 @@ def renumber(cnp.ndarray table not None, positions, Py_ssize_t start=0):
     """
     cdef const int32_t* row = table_data(table)
     cdef const Py_ssize_t* position = NULL
-    cdef Py_ssize_t i, sample, bad = -1, size = <Py_ssize_t> INT32_MAX + 1
+    cdef Py_ssize_t i, sample = 0, size = <Py_ssize_t> INT32_MAX + 1
     cdef Py_ssize_t rows = cnp.PyArray_DIM(table, 0), columns = cnp.PyArray_DIM(table, 1)
     if columns < 1:
         raise ValueError("gradient samples must have a first column, the sample")
@@ -121,20 +127,22 @@ def renumber(cnp.ndarray table not None, positions, Py_ssize_t start=0):
         size = cnp.PyArray_DIM(positions, 0)
     cdef cnp.ndarray renumbered = cnp.PyArray_NewCopy(table, cnp.NPY_CORDER)
     cdef int32_t* target = <int32_t*> cnp.PyArray_DATA(renumbered)
+    cdef bint bad = False
     with nogil:
         for i in range(rows):
             sample = start + row[i * columns]
-            if not 0 <= sample < size:
-                bad = sample
+            bad = not 0 <= sample < size
+            if bad:
                 break
             if position != NULL:
                 sample = position[sample]
                 if not 0 <= sample <= INT32_MAX:
-                    bad = sample
+                    size = <Py_ssize_t> INT32_MAX + 1
+                    bad = True
                     break
             target[i * columns] = <int32_t> sample
-    if bad != -1:
-        raise_position(bad, size)
+    if bad:
+        raise_position(sample, size)
     return renumbered
 
 
@@ -143,11 +151,13 @@ def renumber(cnp.ndarray table not None, positions, Py_ssize_t start=0):
 
 cdef Py_ssize_t fill_part(Part* part, cnp.ndarray values, cnp.ndarray fill, Py_ssize_t components) except -1:
     """Describe the values of a part, and return how many properties they have."""
-    if not (cnp.PyArray_NDIM(values) == 3 and cnp.PyArray_ISCARRAY_RO(values)
+    if fill.dtype.hasobject:
+        raise TypeError(f"values must be numbers, got {fill.dtype}")
+    if values is None or not (cnp.PyArray_NDIM(values) == 3 and cnp.PyArray_ISCARRAY_RO(values)
             and cnp.PyArray_DIM(values, 1) == components and values.dtype == fill.dtype):
         raise ValueError(
             f"values must be a C-contiguous array (rows, {components}, properties) of {fill.dtype}, "
-            f"got {values.dtype} of shape {(<object> values).shape}"
+            f"got {kind_of(values)} of shape {np.shape(values)}"
         )
     part.start = <const char*> cnp.PyArray_DATA(values)
     part.rows = cnp.PyArray_DIM(values, 0)
@@ -188,8 +198,11 @@ def gather_columns(list parts not None, list indices not None, widths, Py_ssize_
     for i in range(n_parts):
         width += widths[i]
         largest = max(largest, widths[i])
+        if widths[i] < 0:
+            raise ValueError(f"widths must not be negative, got {widths[i]}")
         if parts[i] is None:
             described[i].start = NULL
+            described[i].rows = 0
             described[i].bytes = widths[i] * itemsize
             continue
         if fill_part(&described[i], parts[i], fill, components) != widths[i]:

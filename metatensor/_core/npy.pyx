@@ -17,8 +17,9 @@ from metatensor._core.crc cimport crc32_of
 MAGIC = b"\x93NUMPY"
 cdef const char* magic = b"\x93NUMPY"
 
-cdef dict DTYPES = {}  # what `descr` may say of values
-for _code in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"):
+CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")  # what values can be
+cdef dict DTYPES = {}  # what `descr` may say of them
+for _code in CODES:
     for _order in "<>=|" if _code[1:] == "1" else "<>=":
         DTYPES[(_order + _code).encode()] = np.dtype(_order + _code)
 

@@ -6,7 +6,7 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 
 from metatensor._core.addresses cimport BLOCK, Box, Hash, hash_rows, measure, place, set_keys
 from metatensor._core.tables cimport (
-    compare, holds_int32, increasing, new_positions, new_table, same_bytes, start_of, view
+    compare, equal, holds_int32, increasing, new_positions, new_table, same_bytes, start_of, view
 )
 from metatensor._core.typedefs cimport Table, int32_t, prefetch, uint32_t, uint64_t
 
@@ -76,11 +76,37 @@ cdef inline uint64_t home(uint64_t code, uint64_t capacity) noexcept nogil:
     return ((code >> 32) * capacity) >> 32
 
 
+cdef inline bint is_other(uint32_t slot, uint32_t tag, uint32_t tags) noexcept nogil:
+    """Tell whether a slot is taken by a row with another tag."""
+    return (slot != 0) & (((slot ^ tag) & tags) != 0)
+
+
 cdef inline uint64_t candidate(
-    const uint32_t* slots, uint64_t at, uint64_t end, uint32_t tag, uint32_t tags
+    const uint32_t* slots, uint64_t at, uint32_t tag, uint32_t tags
 ) noexcept nogil:
-    """The first slot from `at` on that is free or has the tag; `end` if there is none."""
-    while at < end and slots[at] and (slots[at] ^ tag) & tags:
+    """Pass slots of other rows, a few at most, without branches: few searches go further."""
+    at += is_other(slots[at], tag, tags)
+    at += is_other(slots[at], tag, tags)
+    at += is_other(slots[at], tag, tags)
+    return at + is_other(slots[at], tag, tags)
+
+
+cdef inline const int32_t* owner_of(
+    uint32_t slot, Table table, uint32_t tags
+) noexcept nogil:
+    """The row that took a slot; any row for a free slot."""
+    return table.start + (<Py_ssize_t> (slot & ~tags) - (slot != 0)) * table.columns
+
+
+cdef inline uint64_t seek(
+    const uint32_t* slots, Table table, const int32_t* row,
+    uint32_t tag, uint32_t tags, uint64_t at, uint64_t end,
+) noexcept nogil:
+    """The slot of a row, or a free one, from `at` on; `end` if there is neither."""
+    while at < end and slots[at] and (
+        is_other(slots[at], tag, tags)
+        or not equal(row, owner_of(slots[at], table, tags), table.columns)
+    ):
         at += 1
     return at
 
@@ -174,7 +200,11 @@ cdef class Slots:
 
     cdef void find(self, Table rows, Py_ssize_t* found) noexcept nogil:
         """Position of the first row equal to each of some rows, -1 if there is none."""
-        if self.boxed:
+        cdef Py_ssize_t i
+        if self.table.rows == 0:
+            for i in range(rows.rows):
+                found[i] = -1
+        elif self.boxed:
             self.find_places(rows, found)
         else:
             self.find_probes(rows, found)
@@ -196,6 +226,7 @@ cdef class Slots:
         cdef Py_ssize_t i, count, first = 0
         cdef uint64_t[BLOCK] codes
         cdef uint64_t[BLOCK] ats
+        cdef uint32_t slot
         cdef uint64_t at, end
         while first < rows.rows:
             count = min(BLOCK, rows.rows - first)
@@ -204,36 +235,20 @@ cdef class Slots:
                 ats[i] = home(codes[i], self.capacity)
                 prefetch(&slots[ats[i]])
             for i in range(count):
-                end = ats[i] + LONGEST_PROBE
-                ats[i] = candidate(slots, ats[i], end, codes[i], self.tags)
-                if ats[i] < end and slots[ats[i]]:
-                    prefetch(owner_of(slots, table, ats[i], self.tags))
+                ats[i] = candidate(slots, ats[i], codes[i], self.tags)
+                prefetch(owner_of(slots[ats[i]], table, self.tags))
             for i in range(count):
-                end = home(codes[i], self.capacity) + LONGEST_PROBE
-                at = seek(slots, table, row, codes[i], self.tags, ats[i], end)
-                if at < end and slots[at]:
-                    found[first + i] = <Py_ssize_t> (slots[at] & ~self.tags) - 1
-                else:
-                    found[first + i] = -1
+                slot = slots[ats[i]]
+                if (slot != 0) & (
+                    is_other(slot, codes[i], self.tags)
+                    | (not equal(row, owner_of(slot, table, self.tags), table.columns))
+                ):
+                    end = home(codes[i], self.capacity) + LONGEST_PROBE
+                    at = seek(slots, table, row, codes[i], self.tags, ats[i], end)
+                    slot = slots[at] if at < end else 0
+                found[first + i] = <Py_ssize_t> (slot & ~self.tags) - 1
                 row += rows.columns
             first += BLOCK
-
-
-cdef inline const int32_t* owner_of(
-    const uint32_t* slots, Table table, uint64_t at, uint32_t tags
-) noexcept nogil:
-    return table.start + (<Py_ssize_t> (slots[at] & ~tags) - 1) * table.columns
-
-
-cdef inline uint64_t seek(
-    const uint32_t* slots, Table table, const int32_t* row,
-    uint32_t tag, uint32_t tags, uint64_t at, uint64_t end,
-) noexcept nogil:
-    """The slot of a row, or a free one, from `at` on; `end` if there is neither."""
-    at = candidate(slots, at, end, tag, tags)
-    while at < end and slots[at] and compare(row, owner_of(slots, table, at, tags), table.columns):
-        at = candidate(slots, at + 1, end, tag, tags)
-    return at
 
 
 # ------------------------------------------------------------------------------------------ index
@@ -380,16 +395,24 @@ cdef Py_ssize_t bisect(Table table, const int32_t* row) noexcept nogil:
 
 cdef void align(Table table, Table others, Py_ssize_t* found) noexcept nogil:
     """Position in a sorted table of other sorted rows, -1 where it does not have them."""
-    cdef Py_ssize_t columns = table.columns
-    cdef const int32_t* row = table.start
-    cdef const int32_t* other = others.start
-    cdef const int32_t* end = row + table.rows * columns
-    cdef Py_ssize_t i = 0, position = 0
-    cdef int order
-    while i < others.rows and position < table.rows:
-        order = compare(table.start + position * columns, others.start + i * columns, columns)
+    if table.columns == 2:
+        align_columns(table, others, 2, found)
+    elif table.columns == 3:
+        align_columns(table, others, 3, found)
+    else:
+        align_columns(table, others, table.columns, found)
+
+
+cdef inline void align_columns(
+    Table table, Table others, Py_ssize_t columns, Py_ssize_t* found
+) noexcept nogil:
+    cdef Py_ssize_t i, position = 0
+    cdef int order = 1
+    for i in range(others.rows):
+        order = -1
+        while position < table.rows:
+            order = compare(table.start + position * columns, others.start + i * columns, columns)
+            if order >= 0:
+                break
+            position += 1
         found[i] = -1 if order else position
-        position += order <= 0
-        i += order >= 0
-    for i in range(i, others.rows):
-        found[i] = -1

@@ -51,6 +51,15 @@ cdef inline int compare(const int32_t* a, const int32_t* b, Py_ssize_t columns) 
     return 0
 
 
+cdef inline bint equal(const int32_t* a, const int32_t* b, Py_ssize_t columns) noexcept nogil:
+    """Tell whether two rows are equal, without branches."""
+    cdef Py_ssize_t j
+    cdef int32_t difference = 0
+    for j in range(columns):
+        difference |= a[j] ^ b[j]
+    return difference == 0
+
+
 cdef inline bint same_bytes(Table a, Table b) noexcept nogil:
     if a.rows != b.rows or a.columns != b.columns:
         return False

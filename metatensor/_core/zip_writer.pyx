@@ -31,9 +31,13 @@ cdef enum:
 cdef bint little_endian = sys.byteorder == "little"
 
 
+cdef inline bint is_plain(cnp.ndarray array):
+    return little_endian and cnp.PyArray_ISCARRAY_RO(array)
+
+
 def chunks(cnp.ndarray array not None):
     """The elements in C order and little-endian: contiguous arrays, each valid until the next is asked for."""
-    if little_endian and cnp.PyArray_ISCARRAY_RO(array):
+    if is_plain(array):
         return (array,)
     return np.nditer(
         array,
@@ -78,17 +82,18 @@ cdef class ArchiveWriter:
             raise ValueError(f"the name of a member can have {FULL16} bytes at most, got {len(encoded)}")
         if array is not None:
             nbytes = cnp.PyArray_NBYTES(array)
-            for chunk in chunks(array):
+            for chunk in (array,) if is_plain(array) else chunks(array):
                 crc = crc32_of(<const uint8_t*> cnp.PyArray_DATA(chunk), cnp.PyArray_NBYTES(chunk), crc)
         self._catalogue(encoded, crc, size + nbytes)
         self._open(encoded, crc, size, nbytes, header_crc)
         memcpy(extend(self._pending, size), PyBytes_AS_STRING(header), size)
         self._position += size + nbytes
-        if nbytes < COPIED_BELOW:
-            if nbytes:
-                for chunk in chunks(array):
-                    size = cnp.PyArray_NBYTES(chunk)
-                    memcpy(extend(self._pending, size), cnp.PyArray_DATA(chunk), size)
+        if nbytes == 0:
+            pass
+        elif nbytes < COPIED_BELOW:
+            for chunk in (array,) if is_plain(array) else chunks(array):
+                size = cnp.PyArray_NBYTES(chunk)
+                memcpy(extend(self._pending, size), cnp.PyArray_DATA(chunk), size)
         else:
             self._flush()
             self._sink(array)

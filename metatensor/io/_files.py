@@ -27,7 +27,18 @@ _PIECE = 1 << 20
 
 def is_path(file: Any) -> bool:
     """Tell whether this names a file, rather than being one."""
-    return isinstance(file, (str, os.PathLike))
+    return isinstance(file, (str, bytes, os.PathLike))
+
+
+@contextlib.contextmanager
+def io_errors(file: Any, use_numpy: bool = False) -> Iterator[None]:
+    """Turn what the system says of a path into our error; file objects raise what they like."""
+    try:
+        yield
+    except OSError as error:
+        if use_numpy or not is_path(file):
+            raise
+        raise _checks.MetatensorError(f"io error: {error}") from error
 
 
 # ---- writing
@@ -112,7 +123,7 @@ def write_to_memory(write: Callable[[Sink], None]) -> memoryview:
             end = start + len(chunk)
             result[start:end] = np.frombuffer(chunk, dtype=np.uint8)
             start = end
-    return memoryview(result)
+    return result.data
 
 
 # ---- reading
@@ -149,7 +160,7 @@ class Source(NamedTuple):
 def opened(file: Any, mapped: bool = False) -> Iterator[Source]:
     """Open a path, or look at a file object, for reading."""
     if is_path(file):
-        name = os.fspath(file)
+        name = os.fsdecode(file)
         with open(name, "rb", buffering=0) as raw:
             if mapped:
                 yield Source(repr(name), *_map(raw))

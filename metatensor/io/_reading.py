@@ -1,12 +1,13 @@
-"""From the members of files to Labels, blocks and maps."""
+"""From the bytes of files to Labels, blocks and maps."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from metatensor import _arrays, _checks
 from metatensor._core import npy
@@ -17,14 +18,93 @@ from metatensor.io._writing import MAX_NESTING
 from metatensor.labels import Labels
 from metatensor.tensor import TensorMap
 
-_HEAD = 4096
+_Data = TypeVar("_Data", TensorMap, TensorBlock)
 
 #: how values come into memory: from an archive and the name of a member
 Values = Callable[[ArchiveReader, str], _arrays.Array]
 
+_HEAD = 4096
+_FUNCTIONS = {"TensorMap": "load", "TensorBlock": "load_block", "Labels": "load_labels"}
 
-def read_map(archive: ArchiveReader, values: Values) -> TensorMap:
+
+def in_memory(archive: ArchiveReader, name: str) -> npt.NDArray[Any]:
+    """Read values into a new numpy array."""
+    return archive.values(name)
+
+
+def mapped(archive: ArchiveReader, name: str) -> npt.NDArray[Any]:
+    """Give values as a view of the file."""
+    return archive.view(name)
+
+
+def read_map(source: Source, values: Values) -> TensorMap:
     """Read a map."""
+    return _read_archive(source, "TensorMap", lambda archive: _map(archive, values))
+
+
+def read_block(source: Source, values: Values) -> TensorBlock:
+    """Read a block."""
+    return _read_archive(source, "TensorBlock", lambda archive: _block(archive, "", _gradients(archive), values))
+
+
+def read_labels(source: Source) -> Labels:
+    """Read Labels from their own kind of file."""
+    try:
+        head = source.read(0, min(source.size, _HEAD))
+        length = npy.header_length(head)
+        if length > source.size:
+            raise ValueError("the header is longer than the file")
+        if length > len(head):
+            head = source.read(0, length)
+        names, shape, swapped = npy.read_table_header(head[:length], source.size - length)
+        table = np.empty(shape, dtype=np.int32)
+        source.copy(length, table)
+        if swapped:
+            table.byteswap(inplace=True)
+        table.flags.writeable = False
+        return Labels(names, table)
+    except (ValueError, OverflowError) as error:
+        try:
+            archive = ArchiveReader(source.size, source.data, source.readinto)
+        except ValueError:
+            archive = None
+        _refuse(source, "Labels", archive, error)
+
+
+def _read_archive(source: Source, kind: str, read: Callable[[ArchiveReader], _Data]) -> _Data:
+    archive = None
+    try:
+        archive = ArchiveReader(source.size, source.data, source.readinto)
+        return read(archive)
+    except (ValueError, OverflowError) as error:
+        _refuse(source, kind, archive, error)
+
+
+def _refuse(source: Source, kind: str, archive: ArchiveReader | None, error: Exception) -> NoReturn:
+    """Say where something is wrong with a file, and which function is the right one for it."""
+    found = _kind_of(source, archive)
+    hint = where = ""
+    if found not in ("", kind):
+        hint = f", use `{_FUNCTIONS[found]}{source.suffix}` to load {found}"
+    elif archive is not None and archive.current is not None:
+        where = f"in {archive.current!r}: "
+    what = kind if kind == "Labels" else f"a {kind}"
+    raise _checks.MetatensorError(
+        f"serialization format error: unable to load {what} from {source.name}{hint}: {where}{error}"
+    ) from error
+
+
+def _kind_of(source: Source, archive: ArchiveReader | None) -> str:
+    """Say what a file has, as far as one can see; "" if one can not."""
+    if archive is None:
+        return "Labels" if source.read(0, min(6, source.size)).tobytes() == npy.MAGIC else ""
+    return "TensorMap" if "keys.npy" in archive else "TensorBlock" if "values.npy" in archive else ""
+
+
+# ---- members of archives
+
+
+def _map(archive: ArchiveReader, values: Values) -> TensorMap:
     keys = archive.table("keys.npy", Labels)
     gradients = _gradients(archive)
     blocks = [_block(archive, f"blocks/{position}/", gradients, values) for position in range(len(keys))]
@@ -33,26 +113,6 @@ def read_map(archive: ArchiveReader, values: Values) -> TensorMap:
         for key, text in _info(archive.content("info.json")):
             tensor.set_info(key, text)
     return tensor
-
-
-def read_block(archive: ArchiveReader, values: Values) -> TensorBlock:
-    """Read a block."""
-    return _block(archive, "", _gradients(archive), values)
-
-
-def read_labels(source: Source) -> Labels:
-    """Read Labels from their own kind of file."""
-    head = source.read(0, min(source.size, _HEAD))
-    length = npy.header_length(head)
-    if length > len(head):
-        head = source.read(0, length)
-    names, shape, swapped = npy.read_table_header(head[:length], source.size - length)
-    table = np.empty(shape, dtype=np.int32)
-    source.copy(length, table)
-    if swapped:
-        table.byteswap(inplace=True)
-    table.flags.writeable = False
-    return Labels(names, table)
 
 
 def _block(
@@ -70,7 +130,8 @@ def _block(
     )
     if properties is None:
         properties = archive.table(prefix + "properties.npy", Labels)
-    _checks.check_shape(shape, samples, components, properties)
+    if shape != (len(samples), *map(len, components), len(properties)):
+        _checks.check_shape(shape, samples, components, properties)
     block = TensorBlock(values(archive, prefix + "values.npy"), samples, components, properties)
     for parameter in gradients.get(prefix, ()):
         inner = f"{prefix}gradients/{parameter}/"
@@ -96,7 +157,7 @@ def _gradients(archive: ArchiveReader) -> dict[str, list[str]]:
     return {prefix: list(parameters) for prefix, parameters in found.items()}
 
 
-def _info(content: bytes) -> list[tuple[str, str]]:
+def _info(content: bytes) -> tuple[tuple[str, str], ...]:
     """Read the texts that go with a map."""
     try:
         pairs = json.loads(content.decode(), object_pairs_hook=tuple)
@@ -106,14 +167,4 @@ def _info(content: bytes) -> list[tuple[str, str]]:
         raise ValueError("it must be one JSON object with nothing but texts")
     if len(dict(pairs)) != len(pairs):
         raise ValueError("it has a key more than once")
-    return list(pairs)
-
-
-def native_values(archive: ArchiveReader, name: str) -> np.ndarray[Any, Any]:
-    """Read values into a new numpy array."""
-    return archive.values(name)
-
-
-def mapped_values(archive: ArchiveReader, name: str) -> np.ndarray[Any, Any]:
-    """Give values as a view of the file."""
-    return archive.view(name)
+    return pairs

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from metatensor import _arrays, _checks
@@ -19,6 +20,8 @@ from metatensor.tensor import TensorMap
 
 #: gradients of gradients deeper than this are neither written nor read
 MAX_NESTING = 64
+
+_DTYPES = frozenset(np.dtype(code) for code in npy.CODES)
 
 _table_header = lru_cache(maxsize=1024)(npy.table_header)
 _values_header = lru_cache(maxsize=1024)(npy.values_header)
@@ -88,8 +91,9 @@ def _add_block(
 
 def _host(values: _arrays.Array, use_numpy: bool) -> npt.NDArray[Any]:
     """Return values as a numpy array of a dtype that files can have, or say why they can not be saved."""
-    name = _arrays.library(values)
-    if name == "torch":
+    if type(values) is np.ndarray and values.dtype in _DTYPES:
+        return values
+    if _arrays.library(values) == "torch":
         if values.requires_grad:
             kind = RuntimeError if use_numpy else BufferError
             raise kind("values that require gradients can not be saved, use `metatensor.detach` first")
@@ -99,7 +103,7 @@ def _host(values: _arrays.Array, use_numpy: bool) -> npt.NDArray[Any]:
         message = "values of type bfloat16 can not be saved, convert them first with `.to(...)`, such as to float32"
         raise TypeError(message) if use_numpy else _checks.MetatensorError(message)
     host = _arrays.to_host(values)
-    if host.dtype.kind not in "biufc" or host.dtype.itemsize > (16 if host.dtype.kind == "c" else 8):
+    if host.dtype.newbyteorder("=") not in _DTYPES:
         raise _checks.MetatensorError(
             f"values of type {host.dtype} can not be saved, only bool, integers, and real and complex numbers "
             "of up to 64 and 128 bits; convert them first with `.to(...)`"

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 from metatensor import _checks
-from metatensor._core import npy
-from metatensor._core.zip_reader import ArchiveReader
 from metatensor.block import TensorBlock
 from metatensor.io import _files, _reading, _writing
 from metatensor.labels import Labels
 from metatensor.tensor import TensorMap
-
-_FUNCTIONS = {"TensorMap": "load", "TensorBlock": "load_block", "Labels": "load_labels"}
 
 
 def save(file: Any, data: TensorMap | TensorBlock | Labels, use_numpy: bool = False) -> None:
@@ -73,7 +67,7 @@ def save(file: Any, data: TensorMap | TensorBlock | Labels, use_numpy: bool = Fa
     if not use_numpy and not path.endswith(".mts"):
         path += ".mts"
         warnings.warn(f"adding '.mts' extension, the file will be saved at {path!r}", stacklevel=2)
-    with _io_errors(file, use_numpy):
+    with _files.io_errors(file, use_numpy):
         _files.write_to_path(path, write)
 
 
@@ -145,8 +139,8 @@ def load(file: Any, use_numpy: bool = False, mmap: bool = False) -> TensorMap:
         blocks:
 
     """
-    with _io_errors(file, use_numpy), _files.opened(file, mmap) as source:
-        return _read_archive(source, "TensorMap", _reading.read_map, _values(mmap))
+    with _files.io_errors(file, use_numpy), _files.opened(file, mmap) as source:
+        return _reading.read_map(source, _reading.mapped if mmap else _reading.in_memory)
 
 
 def load_block(file: Any, use_numpy: bool = False, mmap: bool = False) -> TensorBlock:
@@ -170,8 +164,8 @@ def load_block(file: Any, use_numpy: bool = False, mmap: bool = False) -> Tensor
         as :func:`load`
 
     """
-    with _io_errors(file, use_numpy), _files.opened(file, mmap) as source:
-        return _read_archive(source, "TensorBlock", _reading.read_block, _values(mmap))
+    with _files.io_errors(file, use_numpy), _files.opened(file, mmap) as source:
+        return _reading.read_block(source, _reading.mapped if mmap else _reading.in_memory)
 
 
 def load_labels(file: Any) -> Labels:
@@ -194,8 +188,8 @@ def load_labels(file: Any) -> Labels:
         as :func:`load`
 
     """
-    with _io_errors(file, False), _files.opened(file) as source:
-        return _read_labels(source)
+    with _files.io_errors(file, False), _files.opened(file) as source:
+        return _reading.read_labels(source)
 
 
 def load_buffer(buffer: Any, use_numpy: bool = False) -> TensorMap:
@@ -219,71 +213,14 @@ def load_buffer(buffer: Any, use_numpy: bool = False) -> TensorMap:
         as :func:`load`
 
     """
-    return _read_archive(_files.buffer_source(buffer), "TensorMap", _reading.read_map)
+    return _reading.read_map(_files.buffer_source(buffer), _reading.in_memory)
 
 
 def load_block_buffer(buffer: Any, use_numpy: bool = False) -> TensorBlock:
     """Read a block from the bytes of a file, as :func:`load_buffer`."""
-    return _read_archive(_files.buffer_source(buffer), "TensorBlock", _reading.read_block)
+    return _reading.read_block(_files.buffer_source(buffer), _reading.in_memory)
 
 
 def load_labels_buffer(buffer: Any) -> Labels:
     """Read Labels from the bytes of a file, as :func:`load_buffer`."""
-    return _read_labels(_files.buffer_source(buffer))
-
-
-def _values(mapped: bool) -> _reading.Values:
-    return _reading.mapped_values if mapped else _reading.native_values
-
-
-@contextmanager
-def _io_errors(file: Any, use_numpy: bool) -> Iterator[None]:
-    """Turn what the system says of a path into our error; file objects raise what they like."""
-    try:
-        yield
-    except OSError as error:
-        if use_numpy or not _files.is_path(file):
-            raise
-        raise _checks.MetatensorError(f"io error: {error}") from error
-
-
-def _read_archive(
-    source: _files.Source,
-    kind: str,
-    read: Callable[[ArchiveReader, _reading.Values], Any],
-    values: _reading.Values = _reading.native_values,
-) -> Any:
-    archive = None
-    try:
-        archive = ArchiveReader(source.size, source.data, source.readinto)
-        return read(archive, values)
-    except (ValueError, OverflowError) as error:
-        where = "" if archive is None or archive.current is None else f"in {archive.current!r}: "
-        _refuse(source, f"a {kind}", _kind_of(source, archive), f"{where}{error}", error)
-
-
-def _read_labels(source: _files.Source) -> Labels:
-    try:
-        return _reading.read_labels(source)
-    except (ValueError, OverflowError) as error:
-        try:
-            archive = ArchiveReader(source.size, source.data, source.readinto)
-        except ValueError:
-            archive = None
-        _refuse(source, "Labels", _kind_of(source, archive), str(error), error)
-
-
-def _kind_of(source: _files.Source, archive: ArchiveReader | None) -> str | None:
-    """Say what a file has, as far as one can see."""
-    if archive is None:
-        return "Labels" if bytes(source.read(0, min(6, source.size))) == npy.MAGIC else None
-    return "TensorMap" if "keys.npy" in archive else "TensorBlock" if "values.npy" in archive else None
-
-
-def _refuse(source: _files.Source, what: str, found: str | None, why: str, error: Exception) -> NoReturn:
-    hint = ""
-    if found is not None and not what.endswith(found):
-        hint = f", use `{_FUNCTIONS[found]}{source.suffix}` to load {found}"
-    raise _checks.MetatensorError(
-        f"serialization format error: unable to load {what} from {source.name}{hint}: {why}"
-    ) from error
+    return _reading.read_labels(_files.buffer_source(buffer))

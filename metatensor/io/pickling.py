@@ -19,16 +19,18 @@ from metatensor.block import TensorBlock
 from metatensor.labels import Labels
 from metatensor.tensor import TensorMap
 
+_SMALL = 4096
+
 _Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def reduce_labels(labels: Labels, protocol: int) -> _Reduced:
-    """Take Labels apart: their names and the table, as array or as bytes."""
+    """Take Labels apart: their names and the table, as array or, when it is small, as bytes."""
     place = None
     if _arrays.library(labels.values) != "numpy":
         place = (_arrays.library(labels.values), str(labels.device))
     table = labels._table
-    if protocol >= 5:
+    if protocol >= 5 and table.nbytes >= _SMALL:
         return labels_of_table, (labels._names, table, place)
     little = table.astype("<i4", copy=False)
     return labels_of_bytes, (labels._names, little.tobytes(), table.shape, place)

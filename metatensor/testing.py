@@ -1,0 +1,545 @@
+"""Assertions, gradient checks and hypothesis strategies, for tests of code that uses metatensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from metatensor import _arrays, _checks
+from metatensor._strategies import blocks, labels, tensors
+from metatensor.block import TensorBlock
+from metatensor.labels import Labels
+from metatensor.tensor import TensorMap
+
+__all__ = [
+    "assert_allclose",
+    "assert_equal",
+    "blocks",
+    "check_gradients",
+    "directional_derivative",
+    "finite_difference",
+    "labels",
+    "tensors",
+]
+
+Tensor = TypeVar("Tensor", TensorBlock, TensorMap)
+Host = npt.NDArray[Any]
+Direction = Callable[[Labels], Host]
+
+# ---------------------------------------------------------------------------------- assertions
+
+
+class _Tolerance(NamedTuple):
+    rtol: float = 0.0
+    atol: float = 0.0
+    #: dtypes and info count as well
+    identical: bool = False
+
+
+def assert_equal(
+    actual: Labels | TensorBlock | TensorMap, expected: Labels | TensorBlock | TensorMap
+) -> None:
+    """Check that two Labels, blocks or maps are the same.
+
+    Everything counts: names, entries and their order, values, dtypes, gradients, and the ``info``
+    of maps; only the array library, the device and the order of gradients do not. NaN equals NaN.
+
+    Parameters
+    ----------
+    actual, expected : Labels, TensorBlock or TensorMap
+        what was computed, and what it should be
+
+    Raises
+    ------
+    AssertionError
+        that says where they differ first: the key, the gradient, the axis or the values
+    TypeError
+        if `expected` is something else, such as an array
+
+    Examples
+    --------
+    >>> from metatensor import Labels
+    >>> assert_equal(Labels.range("atom", 3), Labels.range("atom", 2))
+    Traceback (most recent call last):
+    ...
+    AssertionError: Labels differ: 3 entries, expected 2: 1 unexpected, first (atom=2)
+
+    """
+    __tracebackhide__ = True
+    _assert_no_difference(actual, expected, _Tolerance(identical=True))
+
+
+def assert_allclose(
+    actual: Labels | TensorBlock | TensorMap,
+    expected: Labels | TensorBlock | TensorMap,
+    rtol: float = 1e-7,
+    atol: float = 0.0,
+) -> None:
+    """Check that two blocks or maps have the same Labels, and values that are nearly the same.
+
+    Values and gradients may differ by ``atol + rtol * abs(expected)``. Labels, keys and their
+    order are compared exactly; dtypes and the ``info`` of maps are not. NaN is close to NaN.
+
+    Parameters
+    ----------
+    actual, expected : Labels, TensorBlock or TensorMap
+        what was computed, and what it should be
+    rtol, atol : float
+        relative and absolute tolerance
+
+    Raises
+    ------
+    AssertionError
+        that says where they differ first, with the largest deviation of the values
+    TypeError
+        if `expected` is something else, such as an array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock
+    >>> axes = Labels.range("atom", 1), [], Labels.range("n", 2)
+    >>> one = TensorBlock(np.array([[1.0, 2.0]]), *axes)
+    >>> assert_allclose(one, TensorBlock(np.array([[1.0, 2.5]]), *axes), rtol=0.1)
+    Traceback (most recent call last):
+    ...
+    AssertionError: blocks differ: values differ in 1 of 2 places, most at [0, 1],
+    sample (atom=0), property (n=1): got 2.0, expected 2.5, deviation 0.5
+
+    """
+    __tracebackhide__ = True
+    _assert_no_difference(actual, expected, _Tolerance(rtol, atol))
+
+
+def _assert_no_difference(
+    actual: Any, expected: Any, tolerance: _Tolerance | None, what: str = ""
+) -> None:
+    """Raise what differs; without a tolerance only keys and axes are compared."""
+    __tracebackhide__ = True
+    if type(expected) not in _COMPARISONS:
+        raise TypeError(
+            "`expected` must be Labels, a TensorBlock or a TensorMap, got "
+            f"{_checks.kind(expected)}; arrays are compared by `numpy.testing`"
+        )
+    name, compare = _COMPARISONS[type(expected)]
+    difference: str | None
+    if type(actual) is not type(expected):
+        difference = f"got {_checks.kind(actual)}, expected {_checks.kind(expected)}"
+    else:
+        difference = compare(actual, expected, tolerance)
+    if difference is not None:
+        raise AssertionError(f"{what or name + ' differ'}: {difference}")
+
+
+def _labels_difference(
+    actual: Labels, expected: Labels, tolerance: _Tolerance | None = None
+) -> str | None:
+    if actual == expected:
+        return None
+    if actual.names != expected.names:
+        return f"names are {actual.names}, expected {expected.names}"
+    found = [
+        f"{len(rows)} {what}, first {rows[0].print()}"
+        for rows, what in [
+            (expected.difference(actual), "missing"),
+            (actual.difference(expected), "unexpected"),
+        ]
+        if len(rows)
+    ]
+    if found or len(actual) != len(expected):
+        return ": ".join([f"{len(actual)} entries, expected {len(expected)}", *found])
+    position = int(np.argmax((actual._table != expected._table).any(axis=1)))
+    return (
+        f"the same entries in another order: got {actual[position].print()}, "
+        f"expected {expected[position].print()} at position {position}"
+    )
+
+
+def _block_difference(
+    actual: TensorBlock, expected: TensorBlock, tolerance: _Tolerance | None
+) -> str | None:
+    names, wanted_names = _component_names(actual), _component_names(expected)
+    if names != wanted_names:
+        return f"the components are {names}, expected {wanted_names}"
+    for (axis, got), (_, wanted) in zip(_axes(actual), _axes(expected)):
+        difference = _labels_difference(got, wanted)
+        if difference is not None:
+            return f"{axis}: {difference}"
+    if tolerance is None:
+        return None
+    difference = _values_difference(actual, expected, tolerance)
+    if difference is not None:
+        return difference
+    names, wanted_names = sorted(actual.gradients_list()), sorted(expected.gradients_list())
+    if names != wanted_names:
+        return f"the gradients are {names}, expected {wanted_names}"
+    for parameter, gradient in expected.gradients():
+        difference = _block_difference(actual.gradient(parameter), gradient, tolerance)
+        if difference is not None:
+            return f"gradient {parameter!r}, {difference}"
+    return None
+
+
+def _axes(block: TensorBlock) -> Iterator[tuple[str, Labels]]:
+    yield "samples", block.samples
+    for component in block.components:
+        yield f"component {component.names[0]!r}", component
+    yield "properties", block.properties
+
+
+def _component_names(block: TensorBlock) -> list[str]:
+    return [component.names[0] for component in block.components]
+
+
+def _values_difference(
+    actual: TensorBlock, expected: TensorBlock, tolerance: _Tolerance
+) -> str | None:
+    got, wanted = _host(actual.values), _host(expected.values)
+    if tolerance.identical and got.dtype != wanted.dtype:
+        return f"the dtype is {got.dtype}, expected {wanted.dtype}"
+    if tolerance.rtol == tolerance.atol == 0.0:
+        differs = (got != wanted) & ((got == got) | (wanted == wanted))  # NaN is not itself
+    else:
+        differs = ~np.isclose(got, wanted, tolerance.rtol, tolerance.atol, equal_nan=True)
+    if not differs.any():
+        return None
+    common = np.result_type(got, wanted, np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        deviation = np.abs(got.astype(common) - wanted.astype(common))
+    deviation[np.isnan(deviation)] = np.inf
+    deviation[~differs] = -1.0
+    place = [int(i) for i in np.unravel_index(np.argmax(deviation), deviation.shape)]
+    names = ["sample", *["component"] * len(actual.components), "property"]
+    entries = ", ".join(
+        [f"{name} {rows[i].print()}" for name, (_, rows), i in zip(names, _axes(actual), place)]
+    )
+    return (
+        f"values differ in {differs.sum()} of {differs.size} places, most at {place}, {entries}: "
+        f"got {got[tuple(place)]}, expected {wanted[tuple(place)]}, "
+        f"deviation {deviation[tuple(place)]:.3g}"
+    )
+
+
+def _tensor_difference(
+    actual: TensorMap, expected: TensorMap, tolerance: _Tolerance | None
+) -> str | None:
+    difference = _labels_difference(actual.keys, expected.keys)
+    if difference is not None:
+        return f"keys: {difference}"
+    for (key, block), other in zip(expected.items(), actual):
+        difference = _block_difference(other, block, tolerance)
+        if difference is not None:
+            return f"in the block for key {key.print()}, {difference}"
+    if tolerance is not None and tolerance.identical and actual.info() != expected.info():
+        return f"the info is {actual.info()}, expected {expected.info()}"
+    return None
+
+
+_COMPARISONS: dict[type, tuple[str, Callable[[Any, Any, _Tolerance | None], str | None]]] = {
+    Labels: ("Labels", _labels_difference),
+    TensorBlock: ("blocks", _block_difference),
+    TensorMap: ("maps", _tensor_difference),
+}
+
+
+def _host(values: _arrays.Array) -> Host:
+    return _arrays.to_host(_arrays.detach(values))
+
+
+# ----------------------------------------------------------------------------------- gradients
+
+
+def check_gradients(
+    function: Callable[..., TensorBlock | TensorMap],
+    *tensors: TensorBlock | TensorMap,
+    parameters: Sequence[str] | None = None,
+    step: float | None = None,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> None:
+    """Check the gradients of a function's result against finite differences of its values.
+
+    The gradients of the inputs say how their values change along a direction. All values are
+    moved along a random combination of these directions, the same in every input; the change of
+    the result must be what its own gradients say. Both the chain rule and the bookkeeping of
+    gradient rows are tested by this, for any function of blocks or maps: operations, or the
+    ``predict`` of an estimator.
+
+    Parameters
+    ----------
+    function : callable
+        from blocks or maps with gradients to one block or map with gradients
+    *tensors : TensorBlock or TensorMap
+        the arguments; those without a gradient stay constant
+    parameters : sequence of str, optional
+        gradients to check, by default all those of the arguments
+    step : float, optional
+        largest change of a value, by default what suits the dtype
+    tolerance : float, default=1e-6
+        accepted deviation, relative to the largest derivative; round-off is added to it
+    seed : int, default=0
+        of the random directions
+
+    Raises
+    ------
+    AssertionError
+        if a gradient is absent from the result, has rows that no argument has, or deviates
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock
+    >>> samples, properties = Labels.range("system", 2), Labels.range("n", 1)
+    >>> block = TensorBlock(np.array([[1.0], [2.0]]), samples, [], properties)
+    >>> rows = Labels("sample", np.array([[1]]))
+    >>> block.add_gradient("g", TensorBlock(np.array([[3.0]]), rows, [], properties))
+    >>> def square(block):
+    ...     result = TensorBlock(block.values**2, samples, [], properties)
+    ...     chained = 2 * block.values[1:] * block.gradient("g").values
+    ...     result.add_gradient("g", TensorBlock(chained, rows, [], properties))
+    ...     return result
+    >>> check_gradients(square, block)
+
+    """
+    __tracebackhide__ = True
+    if parameters is None:
+        parameters = sorted({name for tensor in tensors for name in _parameters(tensor)})
+    if not parameters:
+        raise ValueError("none of the arguments has gradients, there is nothing to check")
+    for parameter in parameters:
+        _check_gradient(
+            function, tensors, _RandomDirection(parameter, tensors, seed), step, tolerance
+        )
+
+
+def _check_gradient(
+    function: Callable[..., Any],
+    tensors: Sequence[Any],
+    direction: _RandomDirection,
+    step: float | None,
+    tolerance: float,
+) -> None:
+    __tracebackhide__ = True
+    changes = [direction.change(tensor) for tensor in tensors]
+    direction.complete = True
+    result = function(*tensors)
+    change = direction.change(result)
+    if not _blocks(result):
+        return
+    if change is None:
+        raise AssertionError(
+            f"the result has no gradient {direction.parameter!r}, its arguments have"
+        )
+    eps = float(np.finfo(_host(_blocks(result)[0].values).dtype).eps)
+    step = eps**0.2 if step is None else step
+    # in units of the largest change of any value
+    step /= max(_largest(change) for change in changes if change is not None) or 1.0
+
+    def moved(amount: float) -> Any:
+        return function(
+            *[
+                tensor if change is None else _move(tensor, change, amount)
+                for tensor, change in zip(tensors, changes)
+            ]
+        )
+
+    expected = finite_difference(moved, step)
+    round_off = 100 * eps * _largest(result) / step
+    atol = tolerance * _largest(expected) + round_off
+    what = f"gradient {direction.parameter!r} is not the derivative of the values"
+    _assert_no_difference(change, expected, _Tolerance(0.0, atol), what)
+
+
+def directional_derivative(tensor: Tensor, parameter: str, direction: Direction) -> Tensor:
+    """Return the derivative of values along a direction, as gradients tell it.
+
+    Gradients: multiplied by the direction and summed over gradient rows and extra components; the
+    result has none.
+
+    Parameters
+    ----------
+    tensor : TensorBlock or TensorMap
+        with gradients
+    parameter : str
+        name of the gradient
+    direction : callable
+        gives, for the samples of the gradient (Labels), how fast the parameter of each row
+        changes: an array (n_rows, ...) with the extra components of the gradient as other axes
+
+    Returns
+    -------
+    TensorBlock or TensorMap
+        with numpy values, as large as `tensor`
+
+    Examples
+    --------
+    With ``velocities`` of shape (n_systems, n_atoms, 3), the change per time of ``tensor``, and
+    the same from structures that were moved::
+
+        derivative = directional_derivative(
+            tensor, "positions", lambda rows: velocities[rows["system"], rows["atom"]]
+        )
+        moved = finite_difference(lambda t: describe(positions + t * velocities))
+        assert_allclose(derivative, moved, rtol=1e-6)
+
+    """
+    derivative: Tensor = _each_block(
+        lambda block: _block_derivative(block, parameter, direction), tensor
+    )
+    return derivative
+
+
+def _block_derivative(block: TensorBlock, parameter: str, direction: Direction) -> TensorBlock:
+    gradient = block.gradient(parameter)
+    rows = _host(gradient.values)
+    n_axes = rows.ndim - len(block.shape) + 1
+    rates = np.asarray(direction(gradient.samples))
+    if rates.shape != rows.shape[:n_axes]:
+        raise ValueError(
+            f"`direction` must return an array of shape {rows.shape[:n_axes]} for the gradient "
+            f"{parameter!r}, got {rates.shape}"
+        )
+    rates = rates.reshape(rates.shape + (1,) * (rows.ndim - n_axes))
+    rows = (rates * rows).sum(axis=tuple(range(1, n_axes)))
+    values = np.zeros(tuple(block.shape), dtype=rows.dtype)
+    np.add.at(values, gradient.samples._table[:, 0], rows)
+    return _like(block, values)
+
+
+def finite_difference(compute: Callable[[float], Tensor], step: float = 1e-3) -> Tensor:
+    """Return the derivative of the values of ``compute(t)`` at zero, by central differences.
+
+    Gradients: not used, the result has none.
+
+    Parameters
+    ----------
+    compute : callable
+        from a number to a TensorBlock or TensorMap, always with the same Labels
+    step : float, default=1e-3
+        spacing of the four numbers for which `compute` is called; the error is of order step**4
+
+    Returns
+    -------
+    TensorBlock or TensorMap
+        with numpy values
+
+    Raises
+    ------
+    AssertionError
+        if the Labels of `compute(t)` depend on t
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock
+    >>> axes = Labels.range("system", 1), [], Labels.range("n", 1)
+    >>> slope = finite_difference(lambda t: TensorBlock(np.array([[np.sin(3 * t)]]), *axes))
+    >>> round(float(slope.values[0, 0]), 9)
+    3.0
+
+    """
+    weights = {1: 8.0, -1: -8.0, 2: -1.0, -2: 1.0}
+    first, *others = [compute(multiple * step) for multiple in weights]
+    for other in others:
+        _assert_no_difference(other, first, None, "the Labels depend on the step")
+
+    def combine(*blocks: TensorBlock) -> TensorBlock:
+        terms = [w * _host(block.values) for w, block in zip(weights.values(), blocks)]
+        return _like(blocks[0], sum(terms[1:], terms[0]) / (12 * step))
+
+    derivative: Tensor = _each_block(combine, first, *others)
+    return derivative
+
+
+class _RandomDirection:
+    """How fast each entry of a parameter changes: at random, the same for all samples and blocks.
+
+    An entry is a row of gradient samples without "sample", with one set of extra components.
+    """
+
+    def __init__(self, parameter: str, tensors: Sequence[Any], seed: int) -> None:
+        self.parameter = parameter
+        #: no further entries are expected
+        self.complete = False
+        first = next((b for t in tensors for b in _blocks(t) if b.has_gradient(parameter)), None)
+        self._components = [] if first is None else _extra_components(first, parameter)
+        self._rng = np.random.default_rng(seed)
+        self._rates: dict[tuple[int, ...], Host] = {}
+
+    def change(self, tensor: Any) -> Any:
+        """Return the change of the values along this direction; None without gradient."""
+        blocks = _blocks(tensor)
+        if not blocks or not blocks[0].has_gradient(self.parameter):
+            return None
+        for block in blocks:
+            components = _extra_components(block, self.parameter)
+            if components != self._components:
+                raise AssertionError(
+                    f"all gradients {self.parameter!r} must have the same extra components, "
+                    f"got {components} and {self._components}"
+                )
+        return directional_derivative(tensor, self.parameter, self)
+
+    def __call__(self, samples: Labels) -> Host:
+        shape = tuple(len(component) for component in self._components)
+        rates = np.empty((len(samples), *shape))
+        for position, row in enumerate(samples._table[:, 1:].tolist()):
+            entry = tuple(row)
+            if entry not in self._rates:
+                if self.complete:
+                    raise AssertionError(
+                        f"gradient {self.parameter!r} of the result has a row "
+                        f"{samples[position].print()} that no gradient of the arguments leads to"
+                    )
+                self._rates[entry] = self._rng.normal(size=shape)
+            rates[position] = self._rates[entry]
+        return rates
+
+
+def _extra_components(block: TensorBlock, parameter: str) -> list[Labels]:
+    components = block.gradient(parameter).components
+    return components[: len(components) - len(block.components)]
+
+
+def _blocks(tensor: TensorBlock | TensorMap) -> list[TensorBlock]:
+    return [tensor] if isinstance(tensor, TensorBlock) else list(tensor)
+
+
+def _parameters(tensor: TensorBlock | TensorMap) -> list[str]:
+    return [name for block in _blocks(tensor)[:1] for name in block.gradients_list()]
+
+
+def _largest(tensor: TensorBlock | TensorMap) -> float:
+    return max(
+        [float(np.abs(_host(b.values)).max(initial=0.0)) for b in _blocks(tensor)], default=0.0
+    )
+
+
+def _each_block(function: Callable[..., TensorBlock], first: Any, *others: Any) -> Any:
+    """Apply a function of blocks to blocks, or to the blocks of maps with the same keys."""
+    if isinstance(first, TensorBlock):
+        return function(first, *others)
+    return TensorMap(first.keys, [function(*blocks) for blocks in zip(first, *others)])
+
+
+def _like(block: TensorBlock, values: _arrays.Array) -> TensorBlock:
+    return TensorBlock(values, block.samples, block.components, block.properties)
+
+
+def _move(tensor: Any, change: Any, amount: float) -> Any:
+    """Return ``tensor + amount * change``, with the library and the gradients of ``tensor``."""
+
+    def move(block: TensorBlock, change: TensorBlock) -> TensorBlock:
+        values = block.values
+        added = _arrays.namespace(values).asarray(
+            amount * _host(change.values), dtype=values.dtype, device=_arrays.device(values)
+        )
+        moved = _like(block, values + added)
+        for parameter, gradient in block.gradients():
+            moved.add_gradient(parameter, gradient)
+        return moved
+
+    return _each_block(move, tensor, change)
