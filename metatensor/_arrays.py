@@ -182,6 +182,15 @@ def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
     return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
 
 
+def from_host(host: npt.NDArray[Any], like: Array) -> Array:
+    """Return host numbers with the library, dtype and device of ``like``."""
+    if library(like) == "numpy":
+        return host.astype(like.dtype, copy=False)
+    if not host.flags.writeable:
+        host = host.copy()  # torch warns about arrays it could write to
+    return namespace(like).asarray(host, dtype=like.dtype, device=compat.device(like))
+
+
 def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
     """Sum the rows of each group, in their order and out of place; groups are on the host."""
     name = library(array)
