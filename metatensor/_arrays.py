@@ -30,16 +30,15 @@ _SUMMED_DTYPES = {"f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "
 def namespace(*arrays: Array) -> ModuleType:
     """Return the array-API namespace of arrays of one library."""
     first = type(arrays[0])
-    if all(type(array) is first for array in arrays):
-        xp = _NAMESPACES.get(first)
-        if xp is not None:
-            return xp
+    alike = len(arrays) == 1 or all(type(array) is first for array in arrays)
+    if alike and first in _NAMESPACES:
+        return _NAMESPACES[first]
     try:
         xp = compat.array_namespace(*arrays)
     except TypeError as error:
         kinds = ", ".join(sorted({f"{library(a)}.{type(a).__name__}" for a in arrays}))
         raise TypeError(f"values must all be arrays of one library, got {kinds}") from error
-    if all(type(array) is first for array in arrays):
+    if alike:
         _NAMESPACES[first] = xp
     return xp
 
@@ -61,6 +60,11 @@ def library(array: Array) -> str:
     return name
 
 
+def is_plain_tensor(array: Array) -> bool:
+    """Tell whether an array is a torch tensor itself, not a parameter or another kind of tensor."""
+    return library(array) == "torch" and type(array) is sys.modules["torch"].Tensor
+
+
 def _is_torch(array: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
@@ -75,13 +79,17 @@ def as_values(array: Any) -> Array:
         if it is no array at all, or a masked array, whose mask would be lost.
 
     """
-    if type(array) is np.ndarray or type(array) in _NAMESPACES:
+    if type(array) is np.ndarray:
         return array
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(
             "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
         )
-    if isinstance(array, np.ndarray) or compat.is_array_api_obj(array):
+    if (
+        type(array) in _NAMESPACES
+        or isinstance(array, np.ndarray)
+        or compat.is_array_api_obj(array)
+    ):
         return array
     if isinstance(array, np.generic) or not hasattr(array, "shape"):
         raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
@@ -109,6 +117,20 @@ def same_dtype(first: Array, second: Array) -> bool:
     if library(first) == "numpy" and library(second) == "numpy":
         return bool(first.dtype.newbyteorder("=") == second.dtype.newbyteorder("="))
     return False
+
+
+def difference(first: Array, other: Array) -> tuple[str, Any, Any] | None:
+    """Return in what two arrays can not be values of one map: the name, and what each has."""
+    kind = type(first)
+    if kind is type(other) and first.dtype == other.dtype and kind is np.ndarray:
+        return None
+    if library(first) != library(other):
+        return "array library", library(first), library(other)
+    if not same_dtype(first, other):
+        return "dtype", first.dtype, other.dtype
+    if device(first) != device(other):
+        return "device", device(first), device(other)
+    return None
 
 
 def to_host(array: Array) -> npt.NDArray[Any]:
@@ -180,6 +202,15 @@ def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
     if library(like) == "numpy":
         return np.full(shape, value, dtype=like.dtype)
     return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
+
+
+def from_host(host: npt.NDArray[Any], like: Array) -> Array:
+    """Return host numbers with the library, dtype and device of ``like``."""
+    if library(like) == "numpy":
+        return host.astype(like.dtype, copy=False)
+    if not host.flags.writeable:
+        host = host.copy()  # torch warns about arrays it could write to
+    return namespace(like).asarray(host, dtype=like.dtype, device=compat.device(like))
 
 
 def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
@@ -303,11 +334,7 @@ def _change_dtype(array: Array, dtype: Any) -> Array:
             ) from error
     if name == "torch":
         torch = sys.modules["torch"]
-        if dtype is float:
-            dtype = torch.float64
-        elif dtype is int:
-            dtype = torch.int64
-        if not isinstance(dtype, torch.dtype):
+        if not isinstance(dtype, torch.dtype) and dtype not in (bool, int, float, complex):
             raise TypeError(f"`dtype` must be a torch.dtype for torch tensors, got {dtype!r}")
         return array.to(dtype=dtype)
     return namespace(array).astype(array, dtype, copy=False)

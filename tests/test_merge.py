@@ -74,7 +74,9 @@ def assert_merged(block, parts, samples, properties, new_sample, new_property, f
     )
     assert block.gradients_list() == sorted(parts[0][1].gradients_list())
     for name, gradient in block.gradients():
-        rows, values = merged_gradient(parts, name, new_sample, new_property, samples, properties, fill)
+        rows, values = merged_gradient(
+            parts, name, new_sample, new_property, samples, properties, fill
+        )
         assert rows_of(gradient.samples) == rows
         assert gradient.properties == block.properties
         assert gradient.components == parts[0][1].gradient(name).components
@@ -153,7 +155,10 @@ def tensors(draw, asarray=np.asarray, same_properties=False):
     keys = draw(row_lists(2, at_least=1, at_most=6, elements=st.integers(-1, 1)))
     n_samples, n_properties = draw(st.integers(0, 2)), draw(st.integers(1, 2))
     sample_names, property_names = ["s", "t"][:n_samples], ["p", "q"][:n_properties]
-    components = [Labels.range(name, size) for name, size in draw(st.sampled_from([[], [("c", 2)], [("c", 1), ("d", 3)]]))]
+    components = [
+        Labels.range(name, size)
+        for name, size in draw(st.sampled_from([[], [("c", 2)], [("c", 1), ("d", 3)]]))
+    ]
     gradients = draw(st.lists(st.sampled_from(["zeta", "alpha"]), unique=True))
     extra = [Labels.range("xyz", 3)] if draw(st.booleans()) else []
     properties = draw(row_lists(n_properties, at_most=3))
@@ -380,7 +385,10 @@ def test_torch_dtypes(move, dtype):
     torch = pytest.importorskip("torch")
     blocks = [
         TensorBlock(
-            torch.ones((1, 1), dtype=getattr(torch, dtype)), table(["s"], [[i]]), [], table(["p"], [[i]])
+            torch.ones((1, 1), dtype=getattr(torch, dtype)),
+            table(["s"], [[i]]),
+            [],
+            table(["p"], [[i]]),
         )
         for i in range(2)
     ]
@@ -553,7 +561,9 @@ def from_arrays(arrays):
     components = [Labels.range("c", 2)]
     for number, samples in enumerate(([[4], [0]], [[0]])):
         block = TensorBlock(arrays[number], table(["s"], samples), components, properties)
-        gradient = TensorBlock(arrays[2 + number], Labels.range("sample", 1), components, properties)
+        gradient = TensorBlock(
+            arrays[2 + number], Labels.range("sample", 1), components, properties
+        )
         block.add_gradient("g", gradient)
         blocks.append(block)
     return TensorMap(table(["a", "z"], [[9, 1], [2, 1]]), blocks)

@@ -149,7 +149,7 @@ cdef int measure(Header header) except -1:
         if length == 0:
             header.nbytes = 0
             return 0
-        if count > INT64_MAX // 16 // length:
+        if count > INT64_MAX // 32 // length:
             raise ValueError(f"shape {header.shape} is too large")
         count *= length
     header.nbytes = count * (4 if header.names is not None else <int64_t> header.dtype.itemsize)

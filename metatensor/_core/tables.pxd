@@ -5,6 +5,10 @@ from libc.string cimport memcmp
 from metatensor._core.typedefs cimport Table, int32_t
 
 
+cdef enum:
+    LARGEST = 2147483646  # so that positions plus one fit in 31 bits
+
+
 cdef inline bint holds_int32(cnp.ndarray array) noexcept:
     """Tell whether the entries of an array are int32, one after the other."""
     return (
@@ -20,6 +24,10 @@ cdef inline Table view(cnp.ndarray array) except *:
         raise ValueError(
             "a table must be a C-contiguous 2-D array of int32, "
             f"got shape {(<object> array).shape} of {array.dtype}"
+        )
+    if cnp.PyArray_DIM(array, 0) > LARGEST:
+        raise OverflowError(
+            f"a table must have at most {LARGEST} rows, got {cnp.PyArray_DIM(array, 0)}"
         )
     cdef Table table
     table.start = <const int32_t*> cnp.PyArray_DATA(array)
@@ -40,6 +48,16 @@ cdef inline cnp.ndarray new_positions(Py_ssize_t size):
 
 cdef inline Py_ssize_t* start_of(cnp.ndarray positions) noexcept nogil:
     return <Py_ssize_t*> cnp.PyArray_DATA(positions)
+
+
+cdef inline cnp.ndarray sequence(Py_ssize_t size):
+    """The positions 0, 1, ..."""
+    cdef Py_ssize_t i
+    positions = new_positions(size)
+    cdef Py_ssize_t* start = start_of(positions)
+    for i in range(size):
+        start[i] = i
+    return positions
 
 
 cdef inline int compare(const int32_t* a, const int32_t* b, Py_ssize_t columns) noexcept nogil:

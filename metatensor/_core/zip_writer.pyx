@@ -175,8 +175,8 @@ cdef class ArchiveWriter:
         if large:
             put(at, END64_SIGNATURE, 4)
             put(at + 4, 44, 8)
-            put(at + 12, 0x032E, 2)
-            put(at + 14, 45, 2)
+            put(at + 12, 46, 2)
+            put(at + 14, 46, 2)
             put(at + 16, 0, 8)
             put(at + 24, self._members, 8)
             put(at + 32, self._members, 8)
