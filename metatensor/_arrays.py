@@ -60,6 +60,11 @@ def library(array: Array) -> str:
     return name
 
 
+def is_plain_tensor(array: Array) -> bool:
+    """Tell whether an array is a torch tensor itself, not a parameter or another kind of tensor."""
+    return library(array) == "torch" and type(array) is sys.modules["torch"].Tensor
+
+
 def _is_torch(array: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
@@ -74,16 +79,16 @@ def as_values(array: Any) -> Array:
         if it is no array at all, or a masked array, whose mask would be lost.
 
     """
-    if type(array) is np.ndarray or type(array) in _NAMESPACES:
+    if type(array) is np.ndarray:
         return array
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(
             "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
         )
-    if isinstance(array, np.ndarray) or compat.is_array_api_obj(array):
-        return array
     if isinstance(array, np.generic) or not hasattr(array, "shape"):
         raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
+    if type(array) in _NAMESPACES or compat.is_array_api_obj(array):
+        return array
     if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
         return np.from_dlpack(array)
     if hasattr(array, "__array__") or hasattr(array, "__array_interface__"):
@@ -110,6 +115,20 @@ def same_dtype(first: Array, second: Array) -> bool:
     return False
 
 
+def difference(first: Array, other: Array) -> tuple[str, Any, Any] | None:
+    """Return in what two arrays can not be values of one map: the name, and what each has."""
+    kind = type(first)
+    if kind is type(other) and first.dtype == other.dtype and kind is np.ndarray:
+        return None
+    if library(first) != library(other):
+        return "array library", library(first), library(other)
+    if not same_dtype(first, other):
+        return "dtype", first.dtype, other.dtype
+    if device(first) != device(other):
+        return "device", device(first), device(other)
+    return None
+
+
 def to_host(array: Array) -> npt.NDArray[Any]:
     """Return the data as a numpy array, a view of it where the library allows one.
 
@@ -123,7 +142,7 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     if name == "numpy":
         return np.asarray(array)
     if name == "torch":
-        host: npt.NDArray[Any] = array.cpu().numpy()
+        host: npt.NDArray[Any] = array.cpu().resolve_conj().resolve_neg().numpy()
         return host
     if name == "cupy":
         return np.asarray(array.get())
@@ -179,6 +198,15 @@ def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
     if library(like) == "numpy":
         return np.full(shape, value, dtype=like.dtype)
     return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
+
+
+def from_host(host: npt.NDArray[Any], like: Array) -> Array:
+    """Return host numbers with the library, dtype and device of ``like``."""
+    if library(like) == "numpy":
+        return host.astype(like.dtype, copy=False)
+    if not host.flags.writeable:
+        host = host.copy()  # torch warns about arrays it could write to
+    return namespace(like).asarray(host, dtype=like.dtype, device=compat.device(like))
 
 
 def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
@@ -302,11 +330,7 @@ def _change_dtype(array: Array, dtype: Any) -> Array:
             ) from error
     if name == "torch":
         torch = sys.modules["torch"]
-        if dtype is float:
-            dtype = torch.float64
-        elif dtype is int:
-            dtype = torch.int64
-        if not isinstance(dtype, torch.dtype):
+        if not isinstance(dtype, torch.dtype) and dtype not in (bool, int, float, complex):
             raise TypeError(f"`dtype` must be a torch.dtype for torch tensors, got {dtype!r}")
         return array.to(dtype=dtype)
     return namespace(array).astype(array, dtype, copy=False)

@@ -5,6 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# on a busy machine the time of one example says nothing
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 LIBRARIES = ["numpy", "numpy-readonly", "numpy-strided", "torch", "array_api_strict", "jax"]
 

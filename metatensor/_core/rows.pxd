@@ -32,4 +32,4 @@ cdef class RowIndex:
 
     cdef bint ascending(self) noexcept
     cdef Slots filled(self)
-    cdef int locate(self, Table others, bint ascending, Py_ssize_t* found) except -1
+    cdef int locate(self, Table others, bint both_sorted, Py_ssize_t* found) except -1

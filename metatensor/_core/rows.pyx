@@ -4,9 +4,10 @@ from os import urandom
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 
-from metatensor._core.addresses cimport BLOCK, Box, Hash, hash_rows, measure, place, set_keys
+from metatensor._core.addresses cimport BLOCK, Box, hash_rows, measure, place, set_keys
 from metatensor._core.tables cimport (
-    compare, equal, holds_int32, increasing, new_positions, new_table, same_bytes, start_of, view
+    compare, equal, holds_int32, increasing, new_positions, new_table, same_bytes, sequence,
+    start_of, view
 )
 from metatensor._core.typedefs cimport Table, int32_t, prefetch, uint32_t, uint64_t
 
@@ -37,11 +38,16 @@ def first_duplicate(cnp.ndarray table not None):
     """Smallest position of a row that equals an earlier row, -1 if all rows are unique."""
     cdef Table rows = view(table)
     cdef Box box
+    cdef bint ascending, boxed = False
     cdef cnp.ndarray bits
     cdef Py_ssize_t answer
-    if rows.rows < 2 or increasing(rows):
+    with nogil:
+        ascending = rows.rows < 2 or increasing(rows)
+        if not ascending:
+            boxed = measure(&box, rows, 32 * rows.rows)
+    if ascending:
         return -1
-    if not measure(&box, rows, 32 * rows.rows):
+    if not boxed:
         return Slots(table).fill(NULL)
     bits = new_zeros(box.size // 64 + 1, cnp.NPY_UINT64)
     with nogil:
@@ -91,9 +97,7 @@ cdef inline uint64_t candidate(
     return at + is_other(slots[at], tag, tags)
 
 
-cdef inline const int32_t* owner_of(
-    uint32_t slot, Table table, uint32_t tags
-) noexcept nogil:
+cdef inline const int32_t* owner_of(uint32_t slot, Table table, uint32_t tags) noexcept nogil:
     """The row that took a slot; any row for a free slot."""
     return table.start + (<Py_ssize_t> (slot & ~tags) - (slot != 0)) * table.columns
 
@@ -120,16 +124,12 @@ cdef class Slots:
     under one hash function are spread by another, so that no search is longer than LONGEST_PROBE.
     """
 
-    def __cinit__(self, cnp.ndarray array not None):
+    def __cinit__(self, cnp.ndarray array not None, uint64_t largest_box=0):
         self.array = array
         self.table = view(array)
         cdef uint64_t rows = self.table.rows
-        if rows >= <uint64_t> 1 << 31:
-            raise OverflowError(
-                f"a table must have less than 2147483648 rows to be searched, got {rows}"
-            )
         self.capacity = 2 * rows + 1
-        self.boxed = rows > 0 and measure(&self.box, self.table, self.capacity)
+        self.boxed = rows > 0 and measure(&self.box, self.table, max(self.capacity, largest_box))
         self.tags = 0xFFFFFFFF
         while self.tags & rows:
             self.tags <<= 1
@@ -147,7 +147,8 @@ cdef class Slots:
         return answer
 
     cdef Py_ssize_t try_to_fill(self, Py_ssize_t* owners) except? -2:
-        self.memory = new_zeros(self.capacity + LONGEST_PROBE, cnp.NPY_UINT32)
+        cdef uint64_t size = self.box.size + 1 if self.boxed else self.capacity + LONGEST_PROBE
+        self.memory = new_zeros(size, cnp.NPY_UINT32)
         self.slots = <uint32_t*> cnp.PyArray_DATA(self.memory)
         with nogil:
             return self.fill_places(owners) if self.boxed else self.fill_probes(owners)
@@ -260,7 +261,7 @@ cdef class RowIndex:
     many rows in any order, slots are filled at the first search, and kept.
     """
 
-    def __init__(self, cnp.ndarray table not None, is_sorted=None):
+    def __cinit__(self, cnp.ndarray table not None, is_sorted=None):
         self.rows = view(table)
         self.table = table
         self.order = -1 if is_sorted is None else bool(is_sorted)
@@ -311,22 +312,21 @@ cdef class RowIndex:
         """Position of each row of another table; -1 where this table does not have it."""
         cdef Table others = view(table)
         check_entries(others.columns, self.rows.columns)
+        if same_bytes(self.rows, others):
+            return sequence(others.rows)
         found = new_positions(others.rows)
         self.locate(others, self.ascending() and increasing(others), start_of(found))
         return found
 
-    cdef int locate(self, Table others, bint ascending, Py_ssize_t* found) except -1:
-        """Find rows, which are `ascending` if they and this table are."""
+    cdef int locate(self, Table others, bint both_sorted, Py_ssize_t* found) except -1:
+        """Position of other rows, -1 where there is none; `both_sorted` if they are and these."""
         cdef Py_ssize_t i
         cdef Slots slots
-        if same_bytes(self.rows, others):
-            for i in range(others.rows):
-                found[i] = i
-        elif self.ascending() and others.rows < self.rows.rows // BISECTION:
+        if self.ascending() and others.rows < self.rows.rows // BISECTION:
             with nogil:
                 for i in range(others.rows):
                     found[i] = bisect(self.rows, others.start + i * others.columns)
-        elif ascending:
+        elif both_sorted:
             with nogil:
                 align(self.rows, others, found)
         else:
@@ -343,7 +343,6 @@ cdef const int32_t* entries_of(object row, Py_ssize_t columns, int32_t* buffer) 
     """
     cdef cnp.ndarray array
     cdef tuple items
-    cdef Py_ssize_t size
     if cnp.PyArray_Check(row):
         array = row
         if cnp.PyArray_NDIM(array) == 1 and holds_int32(array):
@@ -407,7 +406,7 @@ cdef inline void align_columns(
     Table table, Table others, Py_ssize_t columns, Py_ssize_t* found
 ) noexcept nogil:
     cdef Py_ssize_t i, position = 0
-    cdef int order = 1
+    cdef int order
     for i in range(others.rows):
         order = -1
         while position < table.rows:

@@ -7,15 +7,14 @@ from libc.string cimport memcpy, memset
 from metatensor._core.addresses cimport BLOCK, Box, measure, place
 from metatensor._core.rows cimport RowIndex, Slots
 from metatensor._core.tables cimport (
-    compare, increasing, new_positions, new_table, same_bytes, start_of, view
+    compare, increasing, new_positions, new_table, same_bytes, sequence, start_of, view
 )
 from metatensor._core.typedefs cimport Table, int32_t, uint64_t
 
 cnp.import_array()
 
 cdef enum:
-    DIGIT = 11
-    SMALL_DIGIT = 8
+    DIGIT = 9
 
 
 # ------------------------------------------------------------------------------- pairs of tables
@@ -39,7 +38,7 @@ def union(RowIndex a not None, RowIndex b not None):
 
 
 def intersection(RowIndex a not None, RowIndex b not None):
-    """Rows of both, in the order of the shorter (`a` if equally long); new positions, -1 if none."""
+    """Rows of both, in the order of the shorter, `a` if equal; new positions, -1 if removed."""
     if b.rows.rows < a.rows.rows:
         table, map_b, map_a = intersection(b, a)
         return table, map_a, map_b
@@ -77,22 +76,32 @@ cdef cnp.ndarray matches(RowIndex a, RowIndex b):
     """Position in `a` of each row of `b`, -1 where `a` does not have it."""
     if a.rows.columns != b.rows.columns:
         raise ValueError(
-            f"tables must have as many columns, got {a.rows.columns} and {b.rows.columns}"
+            "both tables must have the same number of columns, "
+            f"got {a.rows.columns} and {b.rows.columns}"
         )
-    cdef bint ascending = a.ascending() and b.ascending()
-    cdef Py_ssize_t i
+    if same_bytes(a.rows, b.rows):
+        return sequence(b.rows.rows)
     found = new_positions(b.rows.rows)
-    if ascending or a.slots is not None or (b.slots is None and a.rows.rows <= b.rows.rows):
-        a.locate(b.rows, ascending, start_of(found))
-        return found
-    inverse = new_positions(a.rows.rows)
-    b.locate(a.rows, ascending, start_of(inverse))
-    for i in range(b.rows.rows):
-        start_of(found)[i] = -1
-    for i in range(a.rows.rows):
-        if start_of(inverse)[i] >= 0:
-            start_of(found)[start_of(inverse)[i]] = i
+    cdef bint both_sorted = a.ascending() and b.ascending()
+    if both_sorted or a.slots is not None or (b.slots is None and a.rows.rows <= b.rows.rows):
+        a.locate(b.rows, both_sorted, start_of(found))
+    else:
+        inverse = new_positions(a.rows.rows)
+        b.locate(a.rows, both_sorted, start_of(inverse))
+        invert(start_of(inverse), a.rows.rows, start_of(found), b.rows.rows)
     return found
+
+
+cdef void invert(
+    const Py_ssize_t* positions, Py_ssize_t size, Py_ssize_t* inverse, Py_ssize_t inverse_size
+) noexcept nogil:
+    """Where each position stands, -1 if nowhere."""
+    cdef Py_ssize_t i
+    for i in range(inverse_size):
+        inverse[i] = -1
+    for i in range(size):
+        if positions[i] >= 0:
+            inverse[positions[i]] = i
 
 
 cdef cnp.ndarray kept_rows(RowIndex index, const Py_ssize_t* new, Py_ssize_t size):
@@ -114,71 +123,65 @@ cdef void put_rows(Table rows, const Py_ssize_t* new, Py_ssize_t first, cnp.ndar
                     start[new[i] * columns + j] = rows.start[i * columns + j]
 
 
-cdef cnp.ndarray sequence(Py_ssize_t size):
-    cdef Py_ssize_t i
-    positions = new_positions(size)
-    for i in range(size):
-        start_of(positions)[i] = i
-    return positions
-
-
 # --------------------------------------------------------------------------------- order of rows
 
 def lexsort(cnp.ndarray table not None):
     """Stable order of the rows, by the first column, then the second, ..."""
     cdef Table rows = view(table)
     cdef Box box
-    cdef Py_ssize_t digits = 0
-    if rows.rows < 2 or rows.columns == 0 or increasing(rows):
+    cdef int bits = 0
+    cdef cnp.ndarray keys
+    if rows.rows < 2 or increasing(rows):
         return sequence(rows.rows)
-    while rows.rows >> digits:
-        digits += 1
-    if not measure(&box, rows, ~<uint64_t> 0 >> digits):
-        return np.lexsort(table.T[::-1])
-    cdef cnp.ndarray keys = np.empty(2 * rows.rows, np.uint64)
-    order = new_positions(rows.rows)
+    while rows.rows >> bits:
+        bits += 1
+    if not measure(&box, rows, ~<uint64_t> 0 >> bits):
+        return sort_halves(table, rows.columns // 2)
+    keys, order = np.empty(2 * rows.rows, np.uint64), new_positions(rows.rows)
     with nogil:
-        sort_places(&box, rows, digits, <uint64_t*> cnp.PyArray_DATA(keys), start_of(order))
+        sort_places(&box, rows, bits, <uint64_t*> cnp.PyArray_DATA(keys), start_of(order))
     return order
+
+
+cdef object sort_halves(cnp.ndarray table, Py_ssize_t half):
+    """Sort by the last columns, then by the first, where all do not fit in one number."""
+    order = lexsort(np.ascontiguousarray(table[:, half:]))
+    return order[lexsort(np.ascontiguousarray(table[order, :half]))]
 
 
 cdef void sort_places(
     const Box* box, Table table, int shift, uint64_t* keys, Py_ssize_t* order
 ) noexcept nogil:
-    """Sort by radix the places of the rows, kept in one number with their positions."""
+    """Sort by radix the places of the rows, each in one number with the position of its row."""
     cdef Py_ssize_t i, count, first = 0
-    cdef int width, passes, bits = 0
+    cdef int last = shift
     cdef uint64_t mask = (<uint64_t> 1 << shift) - 1
     cdef uint64_t* spare = keys + table.rows
     while first < table.rows:
         count = min(BLOCK, table.rows - first)
         place(box, table.start + first * table.columns, count, table.columns, keys + first)
         for i in range(first, first + count):
-            keys[i] = keys[i] << shift | i
+            keys[i] = keys[i] << shift | <uint64_t> i
         first += BLOCK
-    while (box.size - 1) >> bits:
-        bits += 1
-    width = DIGIT if table.rows > 1 << DIGIT else SMALL_DIGIT
-    passes = (bits + width - 1) // width
-    width = (bits + passes - 1) // max(passes, 1)
-    for i in range(passes):
-        sort_digit(keys, spare, table.rows, shift + i * width, width)
+    while last < 64 and (box.size - 1) >> (last - shift):
+        sort_digit(keys, spare, table.rows, last)
         keys, spare = spare, keys
+        last += DIGIT
     for i in range(table.rows):
         order[i] = keys[i] & mask
 
 
 cdef void sort_digit(
-    const uint64_t* keys, uint64_t* result, Py_ssize_t size, int shift, int width
+    const uint64_t* keys, uint64_t* result, Py_ssize_t size, int shift
 ) noexcept nogil:
-    """Sort numbers by the `width` bits from `shift` on, otherwise keep their order."""
+    """Sort numbers by the DIGIT bits from `shift` on, otherwise keep their order."""
     cdef Py_ssize_t i, count, total = 0
     cdef Py_ssize_t[1 << DIGIT] start
-    cdef uint64_t digit, mask = (<uint64_t> 1 << width) - 1
+    cdef uint64_t digit, mask = (1 << DIGIT) - 1
     memset(start, 0, sizeof(start))
     for i in range(size):
         start[keys[i] >> shift & mask] += 1
-    for i in range(1 << width):
+    for i in range(1 << DIGIT):
         count = start[i]
         start[i] = total
         total += count
@@ -212,8 +215,7 @@ def merge(list tables not None, bint sort):
     rows, groups = first_seen(distinct[0] if len(distinct) == 1 else np.concatenate(distinct))
     if sort:
         rows, groups = sorted_groups(rows, groups)
-    maps = []
-    end = 0
+    maps, end = [], 0
     for table in distinct:
         start, end = end, end + len(table)
         maps.append(None if same_bytes(view(table), view(rows)) else groups[start:end])
@@ -272,13 +274,10 @@ cdef void number_groups(Table table, Py_ssize_t* owners, int32_t* distinct) noex
 
 cdef tuple sorted_groups(cnp.ndarray rows, cnp.ndarray groups):
     cdef Table table = view(rows)
-    cdef Py_ssize_t i
     if increasing(table):
         return rows, groups
-    order = lexsort(rows)
-    rank = new_positions(table.rows)
-    for i in range(table.rows):
-        start_of(rank)[start_of(order)[i]] = i
+    order, rank = lexsort(rows), new_positions(table.rows)
+    invert(start_of(order), table.rows, start_of(rank), table.rows)
     result = new_table(table.rows, table.columns)
     put_rows(table, start_of(rank), 0, result)
     return result, rank[groups]
@@ -297,14 +296,15 @@ def select(cnp.ndarray table not None, columns, cnp.ndarray selection not None):
         )
     if len(taken) and not (0 <= taken.min() and taken.max() < rows.columns):
         raise IndexError(f"columns must be in [0, {rows.columns}), got {columns}")
-    cdef Slots slots = RowIndex(selection).filled()
+    cdef Slots slots = Slots(selection, rows.rows)
+    slots.fill(NULL)
     cdef cnp.ndarray part = new_table(BLOCK, len(taken))
     cdef cnp.ndarray matched = np.empty(rows.rows, np.bool_)
-    match(slots, rows, start_of(taken), view(part), <char*> cnp.PyArray_DATA(matched))
+    match_rows(slots, rows, start_of(taken), view(part), <char*> cnp.PyArray_DATA(matched))
     return np.flatnonzero(matched)
 
 
-cdef void match(
+cdef void match_rows(
     Slots slots, Table table, const Py_ssize_t* columns, Table part, char* matched
 ):
     """Tell which rows have a slot, by the given columns, which are copied to `part`."""

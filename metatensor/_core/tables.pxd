@@ -5,6 +5,10 @@ from libc.string cimport memcmp
 from metatensor._core.typedefs cimport Table, int32_t
 
 
+cdef enum:
+    LARGEST = 2147483646  # so that positions plus one fit in 31 bits
+
+
 cdef inline bint holds_int32(cnp.ndarray array) noexcept:
     """Tell whether the entries of an array are int32, one after the other."""
     return (
@@ -20,6 +24,10 @@ cdef inline Table view(cnp.ndarray array) except *:
         raise ValueError(
             "a table must be a C-contiguous 2-D array of int32, "
             f"got shape {(<object> array).shape} of {array.dtype}"
+        )
+    if cnp.PyArray_DIM(array, 0) > LARGEST:
+        raise OverflowError(
+            f"a table must have at most {LARGEST} rows, got {cnp.PyArray_DIM(array, 0)}"
         )
     cdef Table table
     table.start = <const int32_t*> cnp.PyArray_DATA(array)
@@ -40,6 +48,16 @@ cdef inline cnp.ndarray new_positions(Py_ssize_t size):
 
 cdef inline Py_ssize_t* start_of(cnp.ndarray positions) noexcept nogil:
     return <Py_ssize_t*> cnp.PyArray_DATA(positions)
+
+
+cdef inline cnp.ndarray sequence(Py_ssize_t size):
+    """The positions 0, 1, ..."""
+    cdef Py_ssize_t i
+    positions = new_positions(size)
+    cdef Py_ssize_t* start = start_of(positions)
+    for i in range(size):
+        start[i] = i
+    return positions
 
 
 cdef inline int compare(const int32_t* a, const int32_t* b, Py_ssize_t columns) noexcept nogil:
@@ -66,18 +84,17 @@ cdef inline bint same_bytes(Table a, Table b) noexcept nogil:
     return a.start == b.start or memcmp(a.start, b.start, 4 * a.rows * a.columns) == 0
 
 
-cdef inline bint ascend(
-    const int32_t* row, Py_ssize_t rows, Py_ssize_t columns
-) noexcept nogil:
+cdef inline bint ascend(const int32_t* start, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     """Tell whether each of the rows is before the next one, without branches."""
     cdef Py_ssize_t i, j
+    cdef const int32_t* row
     cdef bint less, all_less = True
     for i in range(rows):
+        row = start + i * columns
         less = False
         for j in range(columns - 1, -1, -1):
             less = (row[j] < row[j + columns]) | ((row[j] == row[j + columns]) & less)
         all_less &= less
-        row += columns
     return all_less
 
 

@@ -42,6 +42,7 @@ cdef struct Member:
     uint16_t name_size
     uint16_t flags
     uint16_t method
+    bint checked  # whether the local header was compared with the directory
 
 
 cdef class ArchiveReader:
@@ -53,7 +54,7 @@ cdef class ArchiveReader:
     """
 
     cdef readonly dict names
-    cdef readonly object current
+    cdef public object current
     cdef object _readinto, _window
     cdef const uint8_t* _start
     cdef uint64_t _window_offset, _window_size
@@ -194,26 +195,15 @@ cdef class ArchiveReader:
             name = member_name(start + member.name, member.name_size, member.flags & UTF8_FLAG)
             if self.names.setdefault(name, position) != position:
                 raise ValueError(f"the archive has two members {name!r}")
-            self._check_entry(name, member)
             at += 46 + member.name_size + extra + comment
         if at != end:
             raise ValueError("the central directory has more bytes than entries")
         return 0
 
-    cdef int _check_entry(self, str name, Member* member) except -1:
-        if member.flags & ~KNOWN_FLAGS:
-            raise ValueError(f"{name!r} is encrypted, or uses features of zip that can not be read")
-        if member.method not in (0, DEFLATED):
-            raise ValueError(f"{name!r} has compression method {member.method}, only stored and deflated can be read")
-        if member.method == 0 and member.size != member.stored:
-            raise ValueError(f"{name!r} is not compressed, yet has two sizes")
-        if member.size // MAX_INFLATION > member.stored:
-            raise ValueError(f"{name!r} has {member.stored} bytes, which can not hold the {member.size} it declares")
-        return 0
-
     cdef int _place_members(self, Py_ssize_t count, uint64_t directory) except -1:
         """Find where each member ends: where the next one in the file starts."""
         cdef Py_ssize_t position, previous = -1
+        cdef Member* member
         self._members_end = directory
         offsets = [self._members[position].offset for position in range(count)]
         for position in sorted(range(count), key=offsets.__getitem__):
@@ -227,18 +217,38 @@ cdef class ArchiveReader:
         elif directory != 0:
             raise ValueError("the archive does not start with a member")
         for position in range(count):
-            if self._members[position].end < self._members[position].offset + 30:
+            member = self._members + position
+            if member.end < member.offset or member.end - member.offset < 30:
                 raise ValueError("members of the archive overlap")
         return 0
 
     # ---- members
 
     cdef Member* _find(self, str name) except NULL:
+        """The entry of a member whose data can be read."""
+        cdef Member* member
         position = self.names.get(name)
         if position is None:
             raise ValueError(f"{name!r} is missing")
         self.current = name
-        return self._members + <Py_ssize_t> position
+        member = self._members + <Py_ssize_t> position
+        if member.flags & ~KNOWN_FLAGS:
+            raise ValueError("it is encrypted, or uses features of zip that can not be read")
+        if member.method not in (0, DEFLATED):
+            raise ValueError(f"it has compression method {member.method}, only stored and deflated can be read")
+        if member.method == 0 and member.size != member.stored:
+            raise ValueError("it is not compressed, yet has two sizes")
+        if member.size // MAX_INFLATION > member.stored:
+            raise ValueError(f"its {member.stored} bytes can not hold the {member.size} that are declared")
+        return member
+
+    def check_others(self):
+        """Compare the local headers of members that were not read, whose names might be damaged ones."""
+        cdef uint32_t header_crc
+        for name, position in self.names.items():
+            if not self._members[<Py_ssize_t> position].checked:
+                self.current = name
+                self._data(self._members + <Py_ssize_t> position, &header_crc)
 
     cdef uint64_t _data(self, Member* member, uint32_t* header_crc) except 0:
         """Compare the local header with the directory; where the data starts.
@@ -271,6 +281,7 @@ cdef class ArchiveReader:
             get(at + 14, 4) != member.crc or size != member.size or stored != member.stored
         ):
             raise ValueError("its local header differs from the central directory")
+        member.checked = True
         return member.offset + length
 
     cdef bytes _inflated(self, Member* member, uint64_t start, bint whole):

@@ -42,6 +42,7 @@ def chunks(cnp.ndarray array not None):
     return np.nditer(
         array,
         ["external_loop", "buffered", "zerosize_ok"],
+        [["readonly", "contig"]],
         order="C",
         op_dtypes=[array.dtype.newbyteorder("<")],
         casting="equiv",
@@ -175,8 +176,8 @@ cdef class ArchiveWriter:
         if large:
             put(at, END64_SIGNATURE, 4)
             put(at + 4, 44, 8)
-            put(at + 12, 0x032E, 2)
-            put(at + 14, 45, 2)
+            put(at + 12, 46, 2)
+            put(at + 14, 46, 2)
             put(at + 16, 0, 8)
             put(at + 24, self._members, 8)
             put(at + 32, self._members, 8)

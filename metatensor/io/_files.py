@@ -67,7 +67,11 @@ def _replace(path: str, mode: int | None, write: Callable[[Sink], None]) -> None
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(temporary, flags, 0o666)
+    try:
+        descriptor = os.open(temporary, flags, 0o666 if mode is None else stat.S_IMODE(mode))
+    except OSError as error:
+        error.filename = path
+        raise
     try:
         try:
             write(lambda part: _write_part(lambda piece: os.write(descriptor, piece), part))
@@ -181,10 +185,14 @@ def _source(name: str, file: Any) -> Source:
         size = file.seek(0, io.SEEK_END) - start
         file.seek(start)
         if size > _READ_AT_ONCE:
-            return Source(name, size, None, lambda offset, buffer: _read_into(file, start + offset, buffer))
+            return Source(
+                name, size, None, lambda offset, buffer: _read_into(file, start + offset, buffer)
+            )
     data = file.read()
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"`file` must be opened in binary mode, its `read` gives {_checks.kind(data)}")
+        raise TypeError(
+            f"`file` must be opened in binary mode, its `read` gives {_checks.kind(data)}"
+        )
     return Source(name, len(data), _as_bytes(data))
 
 

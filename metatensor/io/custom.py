@@ -89,8 +89,12 @@ def _into(create_array: CreateArray) -> _reading.Values:
                 f"`create_array` must make an array with shape {loaded.shape} and dtype {loaded.dtype}, "
                 f"got {target.shape} and {target.dtype}"
             )
-        if not target.flags.writeable or (target.size and not np.shares_memory(target, _arrays.to_host(array))):
-            raise ValueError("`create_array` must make an array in main memory that numpy can write to")
+        if not target.flags.writeable or (
+            target.size and not np.shares_memory(target, _arrays.to_host(array))
+        ):
+            raise ValueError(
+                "`create_array` must make an array in main memory that numpy can write to"
+            )
         target[...] = loaded
         return array
 
