@@ -29,8 +29,7 @@ from metatensor.sklearn import (
     StandardScaler,
     SumOverSamples,
     as_rows,
-    make_scorer,
-    rmse,
+    get_scorer,
 )
 
 parser = argparse.ArgumentParser(description="Fit energies and forces of alloys.")
@@ -79,21 +78,13 @@ pipeline = Pipeline(
 )
 
 # %%
-# Errors are root mean squares; those of energies are per atom, and the gradients say how many
-# atoms there are. scikit-learn wants scores that grow as models get better, hence the sign.
-
-
-def rmse_per_atom(y_true, y_pred):
-    """Return the error of the energies per atom, in meV."""
-    true, predicted = y_true.tensor.block(), y_pred.tensor.block()
-    n_atoms = np.bincount(true.gradient("positions").samples["sample"])
-    return 1000 * np.sqrt(np.mean(((predicted.values - true.values)[:, 0] / n_atoms) ** 2))
-
+# Errors are root mean squares; those of energies are per atom. scikit-learn wants scores that grow
+# as models get better, so they come with a minus sign.
 
 scoring = {
-    "energy": make_scorer(rmse_per_atom, greater_is_better=False),
-    "forces": make_scorer(rmse, greater_is_better=False, gradient="positions"),
-    "strain": make_scorer(rmse, greater_is_better=False, gradient="strain"),
+    "energy": get_scorer("neg_rmse", normalize="n_atoms"),
+    "forces": get_scorer("neg_rmse:positions"),
+    "strain": get_scorer("neg_rmse:strain"),
 }
 
 # %%
@@ -118,14 +109,20 @@ for name, (features, test_features, gradient_weights) in trainings.items():
 # %%
 # The table has the mean errors of the folds left out, and those of the held-out systems.
 
-units = {"energy": "meV/atom", "forces": "eV/Å", "strain": "eV"}
+columns = {"energy": ("meV/atom", 1000), "forces": ("eV/Å", 1), "strain": ("eV", 1)}
 print(f"\n{'RMSE':26}{'cross-validated':>30}{'held out':>30}")
-print(f"{'':26}" + 2 * "".join(f"{name:>10}" for name in units))
-print(f"{'':26}" + 2 * "".join(f"{unit:>10}" for unit in units.values()))
+print(f"{'':26}" + 2 * "".join(f"{name:>10}" for name in columns))
+print(f"{'':26}" + 2 * "".join(f"{unit:>10}" for unit, _ in columns.values()))
 for name, search in searches.items():
-    _, test_features, _ = trainings[name]
-    errors = [-search.cv_results_[f"mean_test_{target}"][search.best_index_] for target in units]
-    errors += [-scoring[target](search.best_estimator_, test_features, y_test) for target in units]
+    folds = {
+        target: search.cv_results_[f"mean_test_{target}"][search.best_index_] for target in columns
+    }
+    held_out = {target: scoring[target](search, trainings[name][1], y_test) for target in columns}
+    errors = [
+        -factor * scores[target]
+        for scores in (folds, held_out)
+        for target, (_, factor) in columns.items()
+    ]
     print(f"{name:26}" + "".join(f"{error:10.3g}" for error in errors))
 search = searches["energies, forces, strain"]
 print(f"\nbest parameters: {search.best_params_}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from metatensor import _arrays, _checks
@@ -23,6 +23,9 @@ Data: TypeAlias = Any  # TensorMap, Rows, or what scikit-learn takes as an array
 
 #: bytes of the float64 rows that are worked on at once
 CHUNK_BYTES = 1 << 26
+
+#: what arrays are converted to, unless they are of one of these types
+FLOATS = (np.float64, np.float32)
 
 
 # ---- containers
@@ -47,7 +50,9 @@ def to_tensor(data: Tensor) -> TensorMap:
 
 def like_container(data: Tensor, tensor: TensorMap) -> Tensor:
     """Return a result in the container of what it was made from."""
-    return data._like(tensor) if isinstance(data, Rows) else tensor
+    if isinstance(data, Rows):
+        return data if tensor is data.tensor else data._like(tensor)
+    return tensor
 
 
 def from_matrix(array: Any, property_name: str) -> TensorMap:
@@ -81,12 +86,19 @@ def chunks(n_rows: int, row_bytes: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n_rows))
 
 
-def map_linear(block: TensorBlock, function: Callable[[_arrays.Array], _arrays.Array], properties: Labels) -> TensorBlock:
-    """Apply a linear function of the properties to values and gradients."""
-    gradients = {name: map_linear(gradient, function, properties) for name, gradient in block._gradients.items()}
-    return TensorBlock._of(
-        function(as_float(block._values)), block._samples, block._components, properties, gradients
-    )
+def map_block(
+    block: TensorBlock,
+    properties: Labels,
+    on_values: Callable[[_arrays.Array], _arrays.Array],
+    on_gradients: Callable[[_arrays.Array], _arrays.Array],
+) -> TensorBlock:
+    """Apply a function of the properties to the values, and its linear part to the gradients."""
+    gradients = {
+        name: map_block(gradient, properties, on_gradients, on_gradients)
+        for name, gradient in block._gradients.items()
+    }
+    values = on_values(as_float(block._values))
+    return TensorBlock._of(values, block._samples, block._components, properties, gradients)
 
 
 # ---- checks
@@ -128,29 +140,40 @@ class TensorEstimator(BaseEstimator):
     def _remember_features(self, tensor: TensorMap) -> None:
         if not len(tensor):
             raise ValueError(f"{type(self).__name__} needs at least one block, got a TensorMap without blocks")
-        for name in ("feature_names_in_",):
-            if hasattr(self, name):
-                delattr(self, name)
+        self.__dict__.pop("feature_names_in_", None)  # of a fit to a data frame before
         self.feature_labels_in_ = {key: block._properties for key, block in tensor.items()}
         self.n_features_in_ = sum(len(block._properties) for block in tensor)
 
     def _forget_features(self) -> None:
-        if hasattr(self, "feature_labels_in_"):
-            del self.feature_labels_in_
+        self.__dict__.pop("feature_labels_in_", None)  # of a fit to labelled data before
 
-    def _check_container(self, X: Data) -> bool:
-        """Tell whether X is labelled data, which must be what the estimator was fitted on."""
+    def _check_container(self, X: Data) -> None:
+        """Check that X is labelled data if that is what the estimator was fitted on, an array otherwise."""
         check_is_fitted(self)
         fitted_on_tensors = hasattr(self, "feature_labels_in_")
         if is_tensor(X) != fitted_on_tensors:
             names = ("labelled data (TensorMap or Rows)", "plain arrays")
             fitted, got = names if fitted_on_tensors else names[::-1]
             raise TypeError(f"{type(self).__name__} was fitted on {fitted}, got {got}: {_checks.kind(X)}")
-        return fitted_on_tensors
+
+    def _labelled_features(self, X: Data, reset: bool = False) -> Tensor:
+        """Return X as labelled data, with the properties in the order they had in `fit`."""
+        if not reset:
+            self._check_container(X)
+        if not is_tensor(X):
+            X = validate_data(self, X, reset=reset, dtype=FLOATS)
+            if reset:
+                self._forget_features()
+            return from_matrix(X, "feature")
+        if reset:
+            self._remember_features(to_tensor(X))
+        return like_container(X, self._aligned_features(to_tensor(X)))
 
     def _aligned_features(self, tensor: TensorMap) -> TensorMap:
         """Return the blocks with the properties in the order they had in `fit`."""
         blocks = []
+        if self.feature_labels_in_ == {key: block._properties for key, block in tensor.items()}:
+            return tensor
         for key, block in tensor.items():
             known = self.feature_labels_in_.get(key)
             if known is None:

@@ -9,14 +9,12 @@ import numpy.typing as npt
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
-from metatensor import _arrays, _checks
+from metatensor import _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
 from metatensor.sklearn import _base, metrics
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
-
-_DTYPES = [np.float64, np.float32]
 
 
 class TensorRegressor(RegressorMixin, MultiOutputMixin, _base.TensorEstimator):
@@ -27,15 +25,11 @@ class TensorRegressor(RegressorMixin, MultiOutputMixin, _base.TensorEstimator):
 
     def _labelled(self, X: Any, y: Any, first: bool) -> tuple[_base.Tensor, _base.Tensor]:
         """Return X and y of a batch as labelled data, with the properties of X in known order."""
-        if not first:
-            self._check_container(X)
-        if not _base.is_tensor(X):
-            X, y, ndim = self._labelled_arrays(X, y, first)
-        else:
-            if first:
-                self._remember_features(_base.to_tensor(X))
-            X = _base.like_container(X, self._aligned_features(_base.to_tensor(X)))
+        if _base.is_tensor(X):
+            X = self._labelled_features(X, reset=first)
             y, ndim = _labelled_target(X, y)
+        else:
+            X, y, ndim = self._labelled_arrays(X, y, first)
         if first:
             self._target_ndim = ndim
         elif ndim != self._target_ndim:
@@ -50,8 +44,10 @@ class TensorRegressor(RegressorMixin, MultiOutputMixin, _base.TensorEstimator):
                 "y can only be labelled if X is, got an array (or the like) for X, "
                 f"{_checks.kind(X)}, and {_checks.kind(y)} for y"
             )
+        if not first:
+            self._check_container(X)
         X, y = validate_data(
-            self, X, y, reset=first, dtype=_DTYPES, multi_output=True, y_numeric=True
+            self, X, y, reset=first, dtype=_base.FLOATS, multi_output=True, y_numeric=True
         )
         if first:
             self._forget_features()
@@ -93,7 +89,7 @@ def _labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]
         if isinstance(X, Rows) and isinstance(y, Rows):
             _check_same_rows(X, y)
         return y, None
-    y = check_array(y, dtype=_DTYPES, ensure_2d=False, input_name="y")
+    y = check_array(y, dtype=_base.FLOATS, ensure_2d=False, input_name="y")
     if isinstance(X, Rows):
         check_consistent_length(X, y)
         return Rows(_target_map(y, X.rows), X.by, X.rows), y.ndim

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import validate_data
 
 from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
@@ -464,11 +463,7 @@ class Ridge(_regression.TensorRegressor):
             if X is an array and was not in `fit`, or the other way round
 
         """
-        if self._check_container(X):
-            features = self._aligned_features(_base.to_tensor(X))
-        else:
-            array = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-            features = _base.from_matrix(array, "feature")
+        features = _base.to_tensor(self._labelled_features(X))
         result = self._result
         blocks = []
         for target, coefficients, intercept in zip(
@@ -534,9 +529,13 @@ def _predicted(
     """Apply a linear model to values and gradients."""
     values = _base.as_float(block._values)
     matrix = _arrays.from_host(np.ascontiguousarray(coefficients.T), values)
-    prediction = _base.map_linear(block, lambda array: _times(array, matrix), properties)
-    prediction._values = prediction._values + _arrays.from_host(intercept, values)
-    return prediction
+    shift = _arrays.from_host(intercept, values)
+    return _base.map_block(
+        block,
+        properties,
+        on_values=lambda array: _times(array, matrix) + shift,
+        on_gradients=lambda array: _times(array, matrix),
+    )
 
 
 def _times(array: _arrays.Array, matrix: _arrays.Array) -> _arrays.Array:
