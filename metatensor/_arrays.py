@@ -85,14 +85,10 @@ def as_values(array: Any) -> Array:
         raise ValueError(
             "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
         )
-    if (
-        type(array) in _NAMESPACES
-        or isinstance(array, np.ndarray)
-        or compat.is_array_api_obj(array)
-    ):
-        return array
     if isinstance(array, np.generic) or not hasattr(array, "shape"):
         raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
+    if type(array) in _NAMESPACES or compat.is_array_api_obj(array):
+        return array
     if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
         return np.from_dlpack(array)
     if hasattr(array, "__array__") or hasattr(array, "__array_interface__"):
@@ -146,7 +142,7 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     if name == "numpy":
         return np.asarray(array)
     if name == "torch":
-        host: npt.NDArray[Any] = array.cpu().numpy()
+        host: npt.NDArray[Any] = array.cpu().resolve_conj().resolve_neg().numpy()
         return host
     if name == "cupy":
         return np.asarray(array.get())

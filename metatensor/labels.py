@@ -195,6 +195,7 @@ class Labels(LabelsBase):
         """
         if not isinstance(name, str):
             raise TypeError(f"`name` must be a str, got {_checks.kind(name)}")
+        end = _checks.require_int(end, "end")
         if end > _INT32.max:
             raise ValueError(f"`end` must fit in int32, got {end}")
         table = np.arange(max(end, 0), dtype=np.int32).reshape(-1, 1)

@@ -11,8 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import metatensor
-from metatensor import Labels, TensorMap
-from workloads.data import NAMES, ROWS, make_keys, make_map, shuffled_table, tiny_blocks
+from metatensor import Labels, TensorBlock, TensorMap
+from workloads.data import (
+    NAMES,
+    ROWS,
+    SAMPLES,
+    atoms,
+    column,
+    make_block,
+    make_keys,
+    make_map,
+    shuffled_table,
+    tiny_blocks,
+)
 from workloads.registry import Case, workload
 
 FOLDER = tempfile.TemporaryDirectory(prefix="metatensor-benchmark-")
@@ -47,8 +58,10 @@ def loading(make: Callable[[str], Any], reader: str):
     return prepare
 
 
-def one_block(size: str) -> Any:
-    return make_map(size).block(0)
+def one_block(size: str) -> TensorBlock:
+    """As large as the ten blocks of a map."""
+    samples, properties = (5, 3) if size == "S" else (10 * SAMPLES[size], 64)
+    return make_block(atoms(samples), column(properties))
 
 
 def labels(size: str) -> Labels:

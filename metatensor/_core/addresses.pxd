@@ -1,16 +1,16 @@
 """Numbers that stand for rows: their place in the box of the column ranges, or a hash.
 
 A place is exact: two rows of the box are equal if and only if their places are. Boxes hold few
-columns; a table with more of them is hashed, or sorted by comparison.
+columns; a table with more of them is hashed, or sorted in parts.
 """
 from metatensor._core.typedefs cimport Table, int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef enum:
     BLOCK = 256  # rows that are turned into numbers at a time
-    LANES = 8  # rows that are compared side by side when a box is measured
+    LANES = 8  # rows that are measured side by side
     WIDEST = 16  # columns of the widest box
-    KEYS = 16
+    KEYS = 16  # of a hash; wider rows use them again
 
 
 cdef struct Box:
@@ -136,7 +136,7 @@ cdef inline void hash_each(
 cdef inline void hash_rows(
     const Hash* hash, const int32_t* row, Py_ssize_t rows, Py_ssize_t columns, uint64_t* codes
 ) noexcept nogil:
-    """Hash rows: the sum of entries times secret keys, a universal family, then scrambled."""
+    """Hash rows: the sum of entries times keys, a universal family of functions, then scrambled."""
     if columns == 1:
         hash_each(hash, row, rows, 1, codes)
     elif columns == 2:

@@ -47,7 +47,7 @@ cdef bytes in_header(str descr, shape):
     cdef str sizes = "".join([f"{size}, " for size in shape])
     cdef bytes text = f"{{ 'descr': {descr}, 'fortran_order': False, 'shape': ({sizes}) }}".encode()
     cdef Py_ssize_t size = (len(text) + 74) // 64 * 64
-    if size - 10 < 65536:
+    if len(text) + 11 < 65536:
         return MAGIC + b"\x01\x00" + (size - 10).to_bytes(2, "little") + text.ljust(size - 11) + b"\n"
     size = (len(text) + 76) // 64 * 64
     return MAGIC + b"\x02\x00" + (size - 12).to_bytes(4, "little") + text.ljust(size - 13) + b"\n"

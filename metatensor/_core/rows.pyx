@@ -4,7 +4,7 @@ from os import urandom
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 
-from metatensor._core.addresses cimport BLOCK, Box, Hash, hash_rows, measure, place, set_keys
+from metatensor._core.addresses cimport BLOCK, Box, hash_rows, measure, place, set_keys
 from metatensor._core.tables cimport (
     compare, equal, holds_int32, increasing, new_positions, new_table, same_bytes, sequence,
     start_of, view
@@ -343,7 +343,6 @@ cdef const int32_t* entries_of(object row, Py_ssize_t columns, int32_t* buffer) 
     """
     cdef cnp.ndarray array
     cdef tuple items
-    cdef Py_ssize_t size
     if cnp.PyArray_Check(row):
         array = row
         if cnp.PyArray_NDIM(array) == 1 and holds_int32(array):

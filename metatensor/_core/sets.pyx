@@ -38,7 +38,7 @@ def union(RowIndex a not None, RowIndex b not None):
 
 
 def intersection(RowIndex a not None, RowIndex b not None):
-    """Rows of both, in the order of the shorter (`a` if equally long); new positions, -1 if none."""
+    """Rows of both, in the order of the shorter, `a` if equal; new positions, -1 if removed."""
     if b.rows.rows < a.rows.rows:
         table, map_b, map_a = intersection(b, a)
         return table, map_a, map_b
@@ -300,11 +300,11 @@ def select(cnp.ndarray table not None, columns, cnp.ndarray selection not None):
     slots.fill(NULL)
     cdef cnp.ndarray part = new_table(BLOCK, len(taken))
     cdef cnp.ndarray matched = np.empty(rows.rows, np.bool_)
-    match(slots, rows, start_of(taken), view(part), <char*> cnp.PyArray_DATA(matched))
+    match_rows(slots, rows, start_of(taken), view(part), <char*> cnp.PyArray_DATA(matched))
     return np.flatnonzero(matched)
 
 
-cdef void match(
+cdef void match_rows(
     Slots slots, Table table, const Py_ssize_t* columns, Table part, char* matched
 ):
     """Tell which rows have a slot, by the given columns, which are copied to `part`."""

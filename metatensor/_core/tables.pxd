@@ -84,18 +84,17 @@ cdef inline bint same_bytes(Table a, Table b) noexcept nogil:
     return a.start == b.start or memcmp(a.start, b.start, 4 * a.rows * a.columns) == 0
 
 
-cdef inline bint ascend(
-    const int32_t* row, Py_ssize_t rows, Py_ssize_t columns
-) noexcept nogil:
+cdef inline bint ascend(const int32_t* start, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     """Tell whether each of the rows is before the next one, without branches."""
     cdef Py_ssize_t i, j
+    cdef const int32_t* row
     cdef bint less, all_less = True
     for i in range(rows):
+        row = start + i * columns
         less = False
         for j in range(columns - 1, -1, -1):
             less = (row[j] < row[j + columns]) | ((row[j] == row[j + columns]) & less)
         all_less &= less
-        row += columns
     return all_less
 
 

@@ -42,6 +42,7 @@ def chunks(cnp.ndarray array not None):
     return np.nditer(
         array,
         ["external_loop", "buffered", "zerosize_ok"],
+        [["readonly", "contig"]],
         order="C",
         op_dtypes=[array.dtype.newbyteorder("<")],
         casting="equiv",

@@ -62,10 +62,10 @@ def _write_archive(sink: Sink, data: TensorBlock | TensorMap, use_numpy: bool) -
             if data._info:
                 text = json.dumps(data._info, indent=2, sort_keys=True, ensure_ascii=False)
                 archive.add("info.json", text.encode())
-    except UnicodeEncodeError as error:
-        raise _checks.MetatensorError(
-            f"serialization format error: a text is no valid Unicode: {error}"
-        ) from error
+    except _checks.MetatensorError:
+        raise
+    except ValueError as error:  # of texts that are no Unicode, or too long
+        raise _checks.MetatensorError(f"serialization format error: {error}") from error
     archive.finish()
 
 

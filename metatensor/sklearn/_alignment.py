@@ -128,17 +128,17 @@ def take_properties(block: TensorBlock, properties: Labels) -> TensorBlock:
 
 
 def _take_columns(block: TensorBlock, positions: Positions, properties: Labels) -> TensorBlock:
-    values, columns = block._values, positions
+    values, taken = block._values, positions
     if (positions < 0).any():
         fill = _arrays.full((*values.shape[:-1], 1), 0, values)
         values = _arrays.namespace(values).concat([values, fill], axis=-1)
-        columns = np.where(positions < 0, len(block._properties), positions)
+        taken = np.where(positions < 0, len(block._properties), positions)
     gradients = {
         name: _take_columns(gradient, positions, properties)
         for name, gradient in block._gradients.items()
     }
     return TensorBlock._of(
-        _arrays.take(values, columns, axis=-1),
+        _arrays.take(values, taken, axis=-1),
         block._samples,
         block._components,
         properties,

@@ -61,7 +61,12 @@ def unique_table(kind, size, columns, seed=0):
 KINDS = ["sorted", "shuffled", "random", "sparse"]
 every_table = pytest.mark.parametrize(
     ("kind", "size", "columns"),
-    [(kind, size, columns) for kind in KINDS for size in (0, 1, 2, 255, 257, 900) for columns in range(6)]
+    [
+        (kind, size, columns)
+        for kind in KINDS
+        for size in (0, 1, 2, 255, 257, 900)
+        for columns in range(6)
+    ]
     + [(kind, 300, columns) for kind in ("random", "sparse") for columns in (16, 17, 33, 70)],
 )
 
@@ -87,7 +92,12 @@ def test_checks_of_any_table(table):
 def test_first_duplicate(kind, size, columns):
     table = unique_table(kind, size, columns)
     assert first_duplicate(read_only(table)) == -1
-    for repeated, copy in [(0, 1), (0, len(table)), (len(table) - 1, len(table)), (len(table) // 2, 1)]:
+    for repeated, copy in [
+        (0, 1),
+        (0, len(table)),
+        (len(table) - 1, len(table)),
+        (len(table) // 2, 1),
+    ]:
         if len(table) > 0:
             rows = rows_of(table)
             rows.insert(copy, rows[repeated])
