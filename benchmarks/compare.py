@@ -9,6 +9,7 @@ thread each, in CPU time, and their results are compared::
 """
 
 import argparse
+import contextlib
 import fnmatch
 import json
 import os
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +86,21 @@ def make_upstream(folder: Path, torch: str | None) -> str:
     return str(python)
 
 
-def compare(pythons: dict[str, str], name: str, size: str, options: Any) -> dict[str, Any]:
+@contextlib.contextmanager
+def worker_pair(pythons: dict[str, str]) -> Iterator[dict[str, Worker]]:
+    """Start a worker on each side."""
+    with Worker(pythons["ours"]) as ours, Worker(pythons["upstream"]) as upstream:
+        yield {"ours": ours, "upstream": upstream}
+
+
+def compare(workers: dict[str, Worker], name: str, size: str, options: Any) -> dict[str, Any]:
     """Time one case on both sides in turns."""
     request = {"name": name, "size": size, "seconds": options.seconds}
-    with Worker(pythons["ours"]) as ours, Worker(pythons["upstream"]) as upstream:
-        workers = {"ours": ours, "upstream": upstream}
-        prepared = {side: worker.ask(do="prepare", **request) for side, worker in workers.items()}
-        runs: dict[str, list[dict[str, Any]]] = {side: [] for side in workers}
-        for _ in range(options.rounds):
-            for side, worker in workers.items():
-                runs[side].append(worker.ask(do="run"))
+    prepared = {side: worker.ask(do="prepare", **request) for side, worker in workers.items()}
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in workers}
+    for _ in range(options.rounds):
+        for side, worker in workers.items():
+            runs[side].append(worker.ask(do="run"))
     case: dict[str, Any] = {"name": name, "size": size}
     for side, answers in runs.items():
         seconds = [answer["seconds"] for answer in answers]
@@ -173,6 +180,25 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def run(pythons: dict[str, str], cases: list[tuple[str, str]], options: Any, targets: Any) -> list:
+    """Run all cases and print their rows; a case that failed has its error in place of figures."""
+    results: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as stack:
+        # fresh processes for each case: memory that one leaks or maps must not tell on the next
+        shared = stack.enter_context(worker_pair(pythons)) if options.smoke else None
+        for name, size in cases:
+            try:
+                with contextlib.nullcontext(shared) if shared else worker_pair(pythons) as workers:
+                    case = compare(workers, name, size, options)
+            except RuntimeError as error:
+                results.append({"name": name, "size": size, "error": str(error)})
+                print(f"{name:<42}{size:<5}FAILED\n{error}", flush=True)
+            else:
+                results.append({**case, "target": targets[name][size]})
+                print(line(results[-1]), flush=True)
+    return results
+
+
 def main() -> int:
     options = arguments()
     with Worker(sys.executable) as worker:
@@ -182,23 +208,18 @@ def main() -> int:
         print("\n".join(f"{name} {size}" for name, size in cases))
         return 0
     upstream_python = options.upstream_python or make_upstream(options.environment, options.torch)
-    pythons = {"ours": sys.executable, "upstream": upstream_python}
     with Worker(upstream_python) as worker:
         upstream = worker.ask(do="describe")
     print(f"ours:     {ours['versions']}\nupstream: {upstream['versions']}\n{HEADER}")
-    results = []
-    for name, size in cases:
-        case = compare(pythons, name, size, options)
-        case["target"] = ours["workloads"][name][size]
-        results.append(case)
-        print(line(case), flush=True)
+    pythons = {"ours": sys.executable, "upstream": upstream_python}
+    results = run(pythons, cases, options, ours["workloads"])
     if options.output:
         versions = {"ours": ours["versions"], "upstream": upstream["versions"]}
         options.output.write_text(json.dumps({"versions": versions, "cases": results}, indent=1))
-    different = [f"{case['name']} {case['size']}" for case in results if not case["same"]]
-    if different:
-        print(f"results differ in: {', '.join(different)}")
-    return 1 if different or not results else 0
+    failed = [f"{case['name']} {case['size']}" for case in results if not case.get("same")]
+    if failed:
+        print(f"failed, or not the same results: {', '.join(failed)}")
+    return 1 if failed or not cases else 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ except ImportError:  # Windows
     resource = None
 
 MOST_CALLS = 100_000
+# arguments that are held at once, by size: their memory stays below some 100 MB
+AT_ONCE = {"S": 1_000, "M": 50, "L": 5, "XL": 5}
 
 
 def parts(value: Any) -> Iterable[Any]:
@@ -67,12 +69,22 @@ def fingerprint(value: Any) -> str:
     return state.hexdigest()
 
 
-def measure(case: Case, number: int) -> float:
-    """CPU seconds of one call, the mean of ``number`` in a row."""
+def measure(case: Case, size: str, number: int) -> float:
+    """CPU seconds of one call, the mean of ``number``."""
     if case.measures:
         return sum(case.call() for _ in range(number)) / number
-    arguments = [case.fresh() for _ in range(number)] if case.fresh else [()] * number
-    call = case.call
+    if case.fresh is None:
+        return timed(case.call, [()] * number) / number
+    total, left = 0.0, number
+    while left > 0:
+        batch = min(left, AT_ONCE[size])
+        total += timed(case.call, [case.fresh() for _ in range(batch)])
+        left -= batch
+    return total / number
+
+
+def timed(call: Callable[..., Any], arguments: list[tuple]) -> float:
+    """CPU seconds of all calls."""
     gc.collect()
     gc.disable()
     start = time.process_time()
@@ -80,15 +92,19 @@ def measure(case: Case, number: int) -> float:
         call(*argument)
     end = time.process_time()
     gc.enable()
-    return (end - start) / number
+    return end - start
 
 
-def calls_for(case: Case, seconds: float) -> int:
-    """How many calls in a row take ``seconds`` at least."""
+def calls_for(case: Case, size: str, seconds: float) -> int:
+    """How many calls take ``seconds`` at least, or some time together with what they need made."""
     number = 1
-    while (total := measure(case, number) * number) < seconds and number < MOST_CALLS:
+    while True:
+        start = time.monotonic()
+        total = measure(case, size, number) * number
+        elapsed = time.monotonic() - start
+        if total >= seconds or elapsed >= 20 * seconds or number >= MOST_CALLS:
+            return number
         number *= max(2, min(10, math.ceil(seconds / max(total, 1e-9))))
-    return number
 
 
 def versions() -> dict[str, str]:
@@ -107,13 +123,13 @@ def prepare(name: str, size: str, seconds: float) -> tuple[Case, dict[str, Any]]
     result = case.call(*arguments)
     first = result if case.measures else time.process_time() - start
     answer = {"fingerprint": fingerprint(case.result(result)), "first": first}
-    return case, {**answer, "number": calls_for(case, seconds)}
+    return case, {**answer, "number": calls_for(case, size, seconds)}
 
 
 def main() -> None:
     # what the workloads print must not be taken for an answer
     answers, sys.stdout = sys.stdout, sys.stderr
-    case, number = None, 1
+    case, size, number = None, "S", 1
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -121,10 +137,11 @@ def main() -> None:
                 sizes = {name: known.targets for name, known in WORKLOADS.items()}
                 answer = {"versions": versions(), "workloads": sizes}
             elif request["do"] == "prepare":
-                case, answer = prepare(request["name"], request["size"], request["seconds"])
+                size = request["size"]
+                case, answer = prepare(request["name"], size, request["seconds"])
                 number = answer["number"]
             else:
-                answer = {"seconds": measure(case, number), "peak": peak_memory()}
+                answer = {"seconds": measure(case, size, number), "peak": peak_memory()}
         except Exception:
             answer = {"error": traceback.format_exc()}
         print(json.dumps(answer), file=answers, flush=True)

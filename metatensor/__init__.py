@@ -4,9 +4,9 @@ The classes are :class:`Labels`, :class:`TensorBlock` and :class:`TensorMap`; :f
 :func:`load` exchange them as ``.mts`` files; estimators are in :mod:`metatensor.sklearn`.
 """
 
-import importlib
-import warnings
-from typing import Any
+import importlib as _importlib
+import warnings as _warnings
+from typing import Any as _Any
 
 import metatensor._guard  # noqa: F401
 from metatensor import io
@@ -36,11 +36,11 @@ class _DeviceWarning(UserWarning):
     """Kept for code that silences it: never given."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     if name in _LAZY:
-        return importlib.import_module(f"metatensor.{name}")
+        return _importlib.import_module(f"metatensor.{name}")
     if name == "DeviceWarning":
-        warnings.warn("`metatensor.DeviceWarning` is never given", DeprecationWarning, stacklevel=2)
+        _warnings.warn("`metatensor.DeviceWarning` is never given", DeprecationWarning, stacklevel=2)
         return _DeviceWarning
     if name in _ABSENT:
         raise AttributeError(

@@ -30,16 +30,15 @@ _SUMMED_DTYPES = {"f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "
 def namespace(*arrays: Array) -> ModuleType:
     """Return the array-API namespace of arrays of one library."""
     first = type(arrays[0])
-    if all(type(array) is first for array in arrays):
-        xp = _NAMESPACES.get(first)
-        if xp is not None:
-            return xp
+    alike = len(arrays) == 1 or all(type(array) is first for array in arrays)
+    if alike and first in _NAMESPACES:
+        return _NAMESPACES[first]
     try:
         xp = compat.array_namespace(*arrays)
     except TypeError as error:
         kinds = ", ".join(sorted({f"{library(a)}.{type(a).__name__}" for a in arrays}))
         raise TypeError(f"values must all be arrays of one library, got {kinds}") from error
-    if all(type(array) is first for array in arrays):
+    if alike:
         _NAMESPACES[first] = xp
     return xp
 
@@ -61,6 +60,11 @@ def library(array: Array) -> str:
     return name
 
 
+def is_plain_tensor(array: Array) -> bool:
+    """Tell whether an array is a torch tensor itself, not a parameter or another kind of tensor."""
+    return library(array) == "torch" and type(array) is sys.modules["torch"].Tensor
+
+
 def _is_torch(array: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
@@ -75,16 +79,16 @@ def as_values(array: Any) -> Array:
         if it is no array at all, or a masked array, whose mask would be lost.
 
     """
-    if type(array) is np.ndarray or type(array) in _NAMESPACES:
+    if type(array) is np.ndarray:
         return array
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(
             "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
         )
-    if isinstance(array, np.ndarray) or compat.is_array_api_obj(array):
-        return array
     if isinstance(array, np.generic) or not hasattr(array, "shape"):
         raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
+    if type(array) in _NAMESPACES or compat.is_array_api_obj(array):
+        return array
     if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
         return np.from_dlpack(array)
     if hasattr(array, "__array__") or hasattr(array, "__array_interface__"):
@@ -111,6 +115,20 @@ def same_dtype(first: Array, second: Array) -> bool:
     return False
 
 
+def difference(first: Array, other: Array) -> tuple[str, Any, Any] | None:
+    """Return in what two arrays can not be values of one map: the name, and what each has."""
+    kind = type(first)
+    if kind is type(other) and first.dtype == other.dtype and kind is np.ndarray:
+        return None
+    if library(first) != library(other):
+        return "array library", library(first), library(other)
+    if not same_dtype(first, other):
+        return "dtype", first.dtype, other.dtype
+    if device(first) != device(other):
+        return "device", device(first), device(other)
+    return None
+
+
 def to_host(array: Array) -> npt.NDArray[Any]:
     """Return the data as a numpy array, a view of it where the library allows one.
 
@@ -124,7 +142,7 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     if name == "numpy":
         return np.asarray(array)
     if name == "torch":
-        host: npt.NDArray[Any] = array.cpu().numpy()
+        host: npt.NDArray[Any] = array.cpu().resolve_conj().resolve_neg().numpy()
         return host
     if name == "cupy":
         return np.asarray(array.get())
@@ -140,7 +158,9 @@ def copy(array: Array) -> Array:
     if name == "numpy":
         return array.copy(order="C")
     if name == "torch":
-        return array.clone(memory_format=sys.modules["torch"].contiguous_format)
+        torch = sys.modules["torch"]
+        strided = array.layout is torch.strided
+        return array.clone(memory_format=torch.contiguous_format) if strided else array.clone()
     return namespace(array).asarray(array, copy=True)
 
 
@@ -182,6 +202,15 @@ def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
     return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
 
 
+def from_host(host: npt.NDArray[Any], like: Array) -> Array:
+    """Return host numbers with the library, dtype and device of ``like``."""
+    if library(like) == "numpy":
+        return host.astype(like.dtype, copy=False)
+    if not host.flags.writeable:
+        host = host.copy()  # torch warns about arrays it could write to
+    return namespace(like).asarray(host, dtype=like.dtype, device=compat.device(like))
+
+
 def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
     """Sum the rows of each group, in their order and out of place; groups are on the host."""
     name = library(array)
@@ -205,8 +234,8 @@ def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
 
 def equal(first: Array, second: Array) -> bool:
     """Tell whether two arrays hold the same numbers, whatever their libraries."""
-    if library(first) == "numpy" and library(second) == "numpy":
-        return np.array_equal(first, second)
+    if library(first) == library(second) == "torch" and first.device == second.device:
+        return first.shape == second.shape and bool((first == second).all())
     return np.array_equal(to_host(detach(first)), to_host(detach(second)))
 
 
@@ -250,15 +279,15 @@ def parse_target(*args: Any, **kwargs: Any) -> Target:
 
 
 def _target_kind(value: Any) -> str:
-    torch = sys.modules.get("torch")
-    if isinstance(value, str) or (torch is not None and isinstance(value, torch.device)):
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
+    if isinstance(value, (str, getattr(torch, "device", str), getattr(jax, "Device", str))):
         return "device"
-    if torch is not None and isinstance(value, torch.dtype):
-        return "dtype"
-    if isinstance(value, np.dtype):
+    if isinstance(value, (np.dtype, getattr(torch, "dtype", np.dtype))):
         return "dtype"
     if isinstance(value, type) and (
-        issubclass(value, np.generic) or value in (float, int, bool, complex)
+        issubclass(value, np.generic)
+        or value in (float, int, bool, complex)
+        or isinstance(getattr(value, "dtype", None), np.dtype)  # such as jax.numpy.float32
     ):
         return "dtype"
     raise TypeError(f"`to` takes a device or a dtype, got an argument of type {type(value)}")
@@ -267,7 +296,7 @@ def _target_kind(value: Any) -> str:
 def convert(array: Array, target: Target) -> Array:
     """Move an array: first to another library, then to another dtype, then to another device."""
     if target.arrays is not None and target.arrays != library(array):
-        array = _change_library(array, target.arrays)
+        array = _change_library(array, target.arrays, target.dtype)
     if target.dtype is not None:
         array = _change_dtype(array, target.dtype)
     if target.device is not None:
@@ -275,7 +304,7 @@ def convert(array: Array, target: Target) -> Array:
     return array
 
 
-def _change_library(array: Array, name: str) -> Array:
+def _change_library(array: Array, name: str, dtype: Any) -> Array:
     if name == "numpy":
         return to_host(array)
     try:
@@ -285,11 +314,20 @@ def _change_library(array: Array, name: str) -> Array:
             f"arrays={name!r} needs the package {name!r}, which is not installed"
         ) from error
     host = to_host(array)
+    host = host.astype(host.dtype.newbyteorder("="), copy=False)
     if name == "torch":
         # torch shares memory, ignores that numpy arrays are read-only, and has no negative strides
         shareable = host.flags.writeable and all(stride >= 0 for stride in host.strides)
         return module.from_numpy(host if shareable else host.copy())
-    return module.asarray(host)
+    if dtype is not None:
+        host = host.astype(dtype, copy=False)
+    moved = module.asarray(host)
+    if moved.dtype != host.dtype:
+        raise ValueError(
+            f"{name} would turn {host.dtype} into {moved.dtype}; convert the values first, or "
+            "allow 64-bit numbers with `jax.config.update('jax_enable_x64', True)`"
+        )
+    return moved
 
 
 def _change_dtype(array: Array, dtype: Any) -> Array:
@@ -303,11 +341,7 @@ def _change_dtype(array: Array, dtype: Any) -> Array:
             ) from error
     if name == "torch":
         torch = sys.modules["torch"]
-        if dtype is float:
-            dtype = torch.float64
-        elif dtype is int:
-            dtype = torch.int64
-        if not isinstance(dtype, torch.dtype):
+        if not isinstance(dtype, torch.dtype) and dtype not in (bool, int, float, complex):
             raise TypeError(f"`dtype` must be a torch.dtype for torch tensors, got {dtype!r}")
         return array.to(dtype=dtype)
     return namespace(array).astype(array, dtype, copy=False)
@@ -323,4 +357,9 @@ def _change_device(array: Array, where: Any, non_blocking: bool) -> Array:
         return array
     if name == "torch":
         return array.to(device=where, non_blocking=non_blocking)
+    if name == "jax" and isinstance(where, str):
+        try:
+            where = sys.modules["jax"].devices(where)[0]
+        except RuntimeError as error:
+            raise ValueError(f"jax has no device {where!r}: {error}") from error
     return compat.to_device(array, where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -59,6 +60,19 @@ def require_type(value: Any, expected: type, name: str) -> None:
         raise TypeError(f"`{name}` must be a metatensor {expected.__name__}, got {kind(value)}")
 
 
+def require_int(value: Any, name: str) -> int:
+    """Turn anything that can serve as index into an int, or raise TypeError."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be an int, got {value!r} of type {kind(value)}") from None
+
+
+def refuse_selection(name: str, names: Sequence[str]) -> NoReturn:
+    """Raise the error for a selection with a name that what it selects from has not."""
+    invalid(f"the names of a selection must be among {list(names)}, got {name!r}")
+
+
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Check the names of the dimensions of Labels."""
     for name in names:
@@ -76,7 +90,7 @@ def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
 def names_tuple(names: str | Iterable[str], what: str = "names") -> tuple[str, ...]:
     """Turn one name or several into a tuple, or raise TypeError."""
     if isinstance(names, str):
-        return (names,) if names else ()
+        return (str(names),) if names else ()
     try:
         names = tuple(names)
     except TypeError:
@@ -84,7 +98,7 @@ def names_tuple(names: str | Iterable[str], what: str = "names") -> tuple[str, .
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"`{what}` must be a str or a sequence of str, got an element {name!r}")
-    return names
+    return tuple([str(name) for name in names])
 
 
 def check_shape(
@@ -150,33 +164,48 @@ def check_gradient(block: TensorBlock, parameter: str, gradient: TensorBlock) ->
         invalid(f"{who} must have the properties of its block")
 
 
-def signature(block: TensorBlock) -> tuple[Any, ...]:
-    """Everything that the blocks of one map must have in common."""
-    gradients = block._gradients
-    return (
-        block._samples._names,
-        tuple([labels._names for labels in block._components]) if block._components else (),
-        block._properties._names,
-        {name: signature(gradient) for name, gradient in gradients.items()} if gradients else None,
+def component_names(block: TensorBlock) -> list[str]:
+    """Return the name of each component."""
+    return [labels._names[0] for labels in block._components] if block._components else []
+
+
+def same_names(first: TensorBlock, other: TensorBlock) -> bool:
+    """Tell whether two blocks have what the blocks of one map must have in common."""
+    if (
+        first._samples._names != other._samples._names
+        or first._properties._names != other._properties._names
+        or component_names(first) != component_names(other)
+    ):
+        return False
+    if not first._gradients and not other._gradients:
+        return True
+    return first._gradients.keys() == other._gradients.keys() and all(
+        same_names(gradient, other._gradients[name]) for name, gradient in first._gradients.items()
     )
 
 
-SIGNATURE_PARTS = ("sample names", "component names", "property names", "gradients")
+def refuse_names(first: TensorBlock, other: TensorBlock, who: str) -> NoReturn:
+    """Say in what a block differs from the first one of its map."""
+    for (what, expected), (_, got) in zip(_common(first), _common(other), strict=False):
+        if expected != got:
+            invalid(f"{who} must have the {what} of the first one, {expected}, got {got}")
+    name = next(
+        name
+        for name in first._gradients
+        if not same_names(first.gradient(name), other.gradient(name))
+    )
+    refuse_names(first.gradient(name), other.gradient(name), f"the gradient {name!r} of {who}")
 
 
-def refuse_signature(first: tuple[Any, ...], other: tuple[Any, ...], key: str) -> NoReturn:
-    """Say in what a block differs from the first block of its map."""
-    for what, expected, got in zip(SIGNATURE_PARTS, first, other, strict=True):
-        if expected == got:
-            continue
-        if what == "gradients":
-            names, got_names = list(expected or {}), list(got or {})
-            if set(names) == set(got_names):
-                what = "gradient metadata"
-            else:
-                expected, got = names, got_names
-        invalid(
-            f"all blocks of a TensorMap must have the same {what}, {expected} in the first block, "
-            f"got {got} in the block for key {key}"
-        )
-    raise AssertionError("the signatures are the same")
+def _common(block: TensorBlock) -> list[tuple[str, Any]]:
+    return [
+        ("sample names", list(block._samples._names)),
+        ("component names", component_names(block)),
+        ("property names", list(block._properties._names)),
+        ("gradients", sorted(block._gradients)),
+    ]
+
+
+def refuse_arrays(who: str, whose: str, what: str, expected: Any, got: Any) -> NoReturn:
+    """Say in what the values of a block differ from those they go together with."""
+    invalid(f"{who} must have the {what} of {whose}, {expected}, got {got}; use `.to(...)`")

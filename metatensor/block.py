@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from metatensor import _arrays, _checks, _display
@@ -86,16 +86,15 @@ class TensorBlock:
             _checks.require_type(samples, Labels, "samples")
         if not isinstance(properties, Labels):
             _checks.require_type(properties, Labels, "properties")
+        components = tuple(components)
+        shape: tuple[int, ...] = (len(samples), len(properties))
         if components:
-            components = tuple(components)
             for labels in components:
                 _checks.require_type(labels, Labels, "components")
             _checks.check_components(components)
-        else:
-            components = ()
-        shape = values.shape
-        if len(shape) != 2 or components or shape[0] != len(samples) or shape[1] != len(properties):
-            _checks.check_shape(shape, samples, components, properties)
+            shape = (len(samples), *map(len, components), len(properties))
+        if tuple(values.shape) != shape:
+            _checks.check_shape(values.shape, samples, components, properties)
         self._values = values
         self._samples = samples
         self._components = components
@@ -113,6 +112,7 @@ class TensorBlock:
         properties: Labels,
         gradients: dict[str, TensorBlock] | None = None,
         parameter: str | None = None,
+        frozen: bool = False,
     ) -> TensorBlock:
         """Make a block of parts that fit together; nothing is checked."""
         block = cls.__new__(cls)
@@ -121,7 +121,7 @@ class TensorBlock:
         block._components = components
         block._properties = properties
         block._gradients = {} if gradients is None else gradients
-        block._frozen = False
+        block._frozen = frozen
         block._parameter = parameter
         return block
 
@@ -129,15 +129,7 @@ class TensorBlock:
         """Return the shallow copy that a map, or a parent block, keeps for itself."""
         if self._frozen and self._parameter == parameter:
             return self
-        gradients = self._gradients
-        if gradients:
-            prefix = "" if parameter is None else f"{parameter}/"
-            gradients = {name: block._freeze(prefix + name) for name, block in gradients.items()}
-        block = TensorBlock._of(
-            self._values, self._samples, self._components, self._properties, gradients, parameter
-        )
-        block._frozen = True
-        return block
+        return self._map(None, parameter=parameter, frozen=True)
 
     # ---- access
 
@@ -270,7 +262,8 @@ class TensorBlock:
         if not isinstance(parameter, str):
             raise TypeError(f"`parameter` must be a str, got {_checks.kind(parameter)}")
         _checks.require_type(gradient, TensorBlock, "gradient")
-        _check_same_arrays(self, gradient, "a gradient", "the values of its block")
+        if difference := _arrays.difference(self._values, gradient._values):
+            _checks.refuse_arrays("a gradient", "its block", *difference)
         _checks.check_gradient(self, parameter, gradient)
         self._gradients[parameter] = gradient._freeze(parameter)
 
@@ -290,22 +283,32 @@ class TensorBlock:
         TensorBlock
 
         """
-        return self._map(_arrays.copy if deep else _same_array)
+        return self._copy(deep)
 
-    def _map(self, function: Any, labels: Any = None) -> TensorBlock:
+    def _copy(self, deep: bool, frozen: bool = False) -> TensorBlock:
+        return self._map(_arrays.copy if deep else None, frozen=frozen)
+
+    def _map(
+        self,
+        function: Callable[[_arrays.Array], _arrays.Array] | None,
+        labels: Callable[[Labels], Labels] | None = None,
+        parameter: str | None = None,
+        frozen: bool = False,
+    ) -> TensorBlock:
         """Apply functions to the arrays and Labels of this block and of all its gradients."""
-        gradients = {
-            name: block._map(function, labels)._freeze(name)
-            for name, block in self._gradients.items()
-        }
-        parts = (self._samples, self._components, self._properties)
+        values = self._values if function is None else function(self._values)
+        samples, components, properties = self._samples, self._components, self._properties
         if labels is not None:
-            parts = (
-                labels(self._samples),
-                tuple(map(labels, self._components)),
-                labels(self._properties),
-            )
-        return TensorBlock._of(function(self._values), *parts, gradients)
+            samples, properties = labels(samples), labels(properties)
+            components = tuple([labels(component) for component in components])
+        gradients = {}
+        if self._gradients:
+            prefix = "" if parameter is None else f"{parameter}/"
+            for name, gradient in self._gradients.items():
+                gradients[name] = gradient._map(function, labels, prefix + name, True)
+        return TensorBlock._of(
+            values, samples, components, properties, gradients, parameter, frozen
+        )
 
     def __copy__(self) -> TensorBlock:
         return self.copy(deep=False)
@@ -345,9 +348,9 @@ class TensorBlock:
         """
         return self._to(_arrays.parse_target(*args, **kwargs))
 
-    def _to(self, target: _arrays.Target) -> TensorBlock:
-        labels = (lambda labels: labels._to(target)) if target.arrays or target.device else None
-        return self._map(lambda values: _arrays.convert(values, target), labels)
+    def _to(self, target: _arrays.Target, frozen: bool = False) -> TensorBlock:
+        labels = (lambda labels: labels._along(target)) if target.arrays or target.device else None
+        return self._map(lambda values: _arrays.convert(values, target), labels, frozen=frozen)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         from metatensor.io import pickling
@@ -396,30 +399,6 @@ class TensorBlock:
 
     def _repr_html_(self) -> str:
         return _display.block_html(self)
-
-
-def _same_array(values: _arrays.Array) -> _arrays.Array:
-    return values
-
-
-def _check_same_arrays(first: TensorBlock, other: TensorBlock, who: str, whose: str) -> None:
-    """Check that two blocks have values of one library, dtype and device."""
-    a, b = first._values, other._values
-    if _arrays.library(a) != _arrays.library(b):
-        _checks.invalid(
-            f"{who} must have values of the same array library as {whose}, {_arrays.library(a)!r}, "
-            f"got {_arrays.library(b)!r}; convert with `.to(arrays=...)`"
-        )
-    if a.dtype != b.dtype and not _arrays.same_dtype(a, b):
-        _checks.invalid(
-            f"{who} must have the dtype of {whose}, {a.dtype}, got {b.dtype}; use `.to(...)`"
-        )
-    if type(a) is not type(b) or _arrays.library(a) != "numpy":
-        where, got = _arrays.device(a), _arrays.device(b)
-        if where != got:
-            _checks.invalid(
-                f"{who} must be on the device of {whose}, {where}, got {got}; use `.to(...)`"
-            )
 
 
 def _same_blocks(first: TensorBlock, other: TensorBlock) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from inspect import signature
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,7 +16,12 @@ from metatensor._core.base import EntryBase, LabelsBase, entry_at, use_entry_typ
 Table = npt.NDArray[np.int32]
 
 _INT32 = np.iinfo(np.int32)
-_cached_names = lru_cache(maxsize=4096)(_checks.check_names)
+
+
+def _parameters(
+    names: str | Iterable[str], values: _arrays.Array, assume_unique: bool = False
+) -> None:
+    """Have the parameters of Labels, whose constructor is compiled."""
 
 
 class Labels(LabelsBase):
@@ -65,45 +70,43 @@ class Labels(LabelsBase):
     __slots__ = ()
     __module__ = "metatensor"
 
-    def __init__(
-        self, names: str | Iterable[str], values: _arrays.Array, assume_unique: bool = False
-    ) -> None:
-        super().__init__(names, values, assume_unique)
+    __signature__ = signature(_parameters)
 
     # ---- checks that the compiled base calls
 
     @staticmethod
     def _check_names(names: str | Iterable[str]) -> tuple[str, ...]:
-        return _cached_names(_checks.names_tuple(names))
+        return _checks.check_names(_checks.names_tuple(names))
 
-    def _convert(self, values: Any) -> tuple[Table, _arrays.Array | None]:
+    @staticmethod
+    def _convert(names: tuple[str, ...], values: Any) -> tuple[Table, _arrays.Array | None]:
         """Return the int32 table, and the array to show as `values` where that is another one."""
-        n_names = len(self._names)
         if not _is_array(values):
             raise ValueError(
                 f"`values` must be a 2-D array of integers, got {_checks.kind(values)}"
             )
-        library = _arrays.library(values)
-        if library == "torch":
-            values = _check_tensor(values)
-        if len(values.shape) and values.shape[0] == 0:
-            return np.empty((0, n_names), dtype=np.int32), _tensor_like(values, (0, n_names))
-        if len(values.shape) != 2:
-            raise ValueError(f"`values` must be a 2-D array, got {len(values.shape)} dimension(s)")
-        if values.shape[1] != n_names:
+        values = _arrays.as_values(values)
+        if _arrays.library(values) == "torch":
+            _check_tensor(values)
+        shape = tuple(values.shape)
+        if shape and shape[0] == 0:
+            return _with_tensor(np.empty((0, len(names)), dtype=np.int32), values)
+        if len(shape) != 2:
+            raise ValueError(f"`values` must be a 2-D array, got {len(shape)} dimension(s)")
+        if shape[1] != len(names):
             raise ValueError(
-                f"`values` must have one column for each name in {list(self._names)}, "
-                f"got {values.shape[1]} column(s)"
+                f"`values` must have one column for each name in {list(names)}, "
+                f"got {shape[1]} column(s)"
             )
         host = _arrays.to_host(values)
-        if host.dtype.kind not in "iub":
+        if host.dtype.kind not in "iub" or str(values.dtype) == "torch.bool":
             raise TypeError(
-                f"`values` must be integers, or convertible to integers, got {host.dtype}"
+                f"`values` must be integers, or convertible to integers, got {values.dtype}"
             )
         table = _to_int32(host)
         if table is host or not table.flags.c_contiguous:
             table = np.array(table, dtype=np.int32, order="C")
-        return table, _tensor_like(values, table.shape, table)
+        return _with_tensor(table, values)
 
     def _row(self, entry: Any) -> Sequence[int]:
         """Turn what was given as an entry into a sequence of integers."""
@@ -117,9 +120,9 @@ class Labels(LabelsBase):
             f"an entry must be a LabelsEntry or a sequence of integers, got {_checks.kind(entry)}"
         )
 
-    def _refuse_duplicate(self, position: int) -> NoReturn:
-        row = self._table[position].tolist()
-        _checks.invalid(f"the rows of Labels must be unique, got {row} more than once")
+    @staticmethod
+    def _refuse_duplicate(row: npt.NDArray[np.int32]) -> NoReturn:
+        _checks.invalid(f"the rows of Labels must be unique, got {row.tolist()} more than once")
 
     def _refuse_row(self, row: Sequence[int]) -> NoReturn:
         _checks.invalid(
@@ -166,7 +169,7 @@ class Labels(LabelsBase):
         0
 
         """
-        checked = Labels._check_names(names)
+        checked = Labels._checked(names)
         return Labels._of(checked, np.empty((0, len(checked)), dtype=np.int32))
 
     @staticmethod
@@ -192,17 +195,13 @@ class Labels(LabelsBase):
         """
         if not isinstance(name, str):
             raise TypeError(f"`name` must be a str, got {_checks.kind(name)}")
+        end = _checks.require_int(end, "end")
         if end > _INT32.max:
             raise ValueError(f"`end` must fit in int32, got {end}")
-        checked = _cached_names((name,))
-        return Labels._of(checked, np.arange(max(end, 0), dtype=np.int32).reshape(-1, 1))
+        table = np.arange(max(end, 0), dtype=np.int32).reshape(-1, 1)
+        return Labels._of(Labels._checked((name,)), table)
 
     # ---- access
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the dimensions, a new list each time."""
-        return list(self._names)
 
     @property
     def device(self) -> Any:
@@ -268,23 +267,17 @@ class Labels(LabelsBase):
         LabelsEntry(atom=3)
 
         """
-        length = len(self)
-        if not -length <= index < length:
-            raise IndexError(f"index {index} is out of bounds for axis 0 with size {length}")
-        entry: LabelsEntry = entry_at(self, index + length if index < 0 else index)
+        if isinstance(index, (bool, np.bool_)):
+            raise ValueError("a bool is no position in Labels, use an int")
+        entry: LabelsEntry = entry_at(self, _checks.require_int(index, "index"))
         return entry
 
-    def __getitem__(self, index: int | str) -> Any:
-        if type(index) is int or isinstance(index, np.signedinteger):
-            return self.entry(int(index))
+    def _get(self, index: Any) -> Any:
+        """Return a column by name, or an entry by what is no plain int."""
         if isinstance(index, str):
             return self.column(index)
-        if isinstance(index, bool):
-            raise ValueError(
-                "Labels can not be indexed with a bool, use an int or the name of a dimension"
-            )
-        if isinstance(index, int):
-            return self.entry(index)
+        if isinstance(index, (int, np.signedinteger)):
+            return self.entry(index)  # type: ignore[arg-type]
         raise TypeError(f"Labels can be indexed with int or str, got {_checks.kind(index)}")
 
     # ---- sets
@@ -472,9 +465,7 @@ class Labels(LabelsBase):
             return positions[positions >= 0].astype(np.uint64)
         unknown = [name for name in selection._names if name not in self._names]
         if unknown:
-            _checks.invalid(
-                f"the names of a selection must be among {list(self._names)}, got {unknown[0]!r}"
-            )
+            _checks.refuse_selection(unknown[0], self._names)
         if not selection._names:
             return np.arange(len(self), dtype=np.uint64)
         columns = np.array([self._names.index(name) for name in selection._names], dtype=np.intp)
@@ -511,11 +502,6 @@ class Labels(LabelsBase):
         ['system', 'atom']
 
         """
-        n_names = len(self._names)
-        if index > n_names or index < -n_names:
-            raise IndexError(
-                f"`index` must be at most the number of dimensions, {n_names}, got {index}"
-            )
         if not isinstance(values, np.ndarray) or values.ndim != 1:
             raise ValueError(f"`values` must be a 1-D numpy array, got {_checks.kind(values)}")
         if len(values) != len(self):
@@ -523,14 +509,17 @@ class Labels(LabelsBase):
                 f"`values` must have one value for each of the {len(self)} entries, "
                 f"got {len(values)}"
             )
-        if index < 0:
-            index += n_names
-        names = Labels._check_names((*self._names[:index], name, *self._names[index:]))
-        table = np.empty((len(self), n_names + 1), dtype=np.int32)
-        table[:, :index] = self._table[:, :index]
-        table[:, index] = _to_int32(values)
-        table[:, index + 1 :] = self._table[:, index:]
-        return self._like(table, names)
+        if values.dtype.kind not in "iubf":
+            raise TypeError(f"`values` must be numbers, got {values.dtype}")
+        n_names, position = len(self._names), _checks.require_int(index, "index")
+        if not -n_names <= position <= n_names:
+            raise IndexError(
+                f"`index` must be at most the number of dimensions, {n_names}, got {position}"
+            )
+        names = self.names
+        names.insert(position, name)
+        checked = Labels._checked(names)
+        return self._like(np.insert(self._table, position, _to_int32(values), axis=1), checked)
 
     def append(self, name: str, values: npt.NDArray[Any]) -> Labels:
         """Return Labels with one more dimension, the last.
@@ -582,7 +571,7 @@ class Labels(LabelsBase):
 
         """
         n_names = len(self._names)
-        order = list(dimensions_indexes)
+        order = [_checks.require_int(index, "dimensions_indexes") for index in dimensions_indexes]
         if len(order) != n_names:
             raise ValueError(
                 f"`dimensions_indexes` must have {n_names} entries, one for each dimension, "
@@ -593,7 +582,7 @@ class Labels(LabelsBase):
                 raise IndexError(
                     f"`dimensions_indexes` must be in [{-n_names}, {n_names}), got {position}"
                 )
-        names = Labels._check_names([self._names[position] for position in order])
+        names = Labels._checked([self._names[position] for position in order])
         return self._like(np.ascontiguousarray(self._table[:, order]), names)
 
     def remove(self, name: str) -> Labels:
@@ -625,10 +614,8 @@ class Labels(LabelsBase):
         position = self._position_of_name(name)
         names = self._names[:position] + self._names[position + 1 :]
         table = np.delete(self._table, position, axis=1)
-        if not names:
-            return self._like(table, names)
-        changed = Labels(names, table)
-        return self._like(changed._table, names)
+        table.flags.writeable = False
+        return self._like(Labels(names, table)._table, names)
 
     def rename(self, old: str, new: str) -> Labels:
         """Return Labels with another name for one dimension.
@@ -658,16 +645,13 @@ class Labels(LabelsBase):
         position = self._position_of_name(old)
         names = list(self._names)
         names[position] = new
-        return Labels._of(Labels._check_names(names), self._table, self.values)
+        return Labels._of(Labels._checked(names), self._table, self.values)
 
     def _like(self, table: Table, names: tuple[str, ...] | None = None) -> Labels:
         """Return Labels of unique rows whose values are in the library and place of self's."""
-        values = self.values
-        if type(values) is not np.ndarray:
-            values = _tensor_like(values, table.shape, table)
-        else:
-            values = None
-        return Labels._of(self._names if names is None else names, table, values)
+        return Labels._of(
+            self._names if names is None else names, *_with_tensor(table, self.values)
+        )
 
     # ---- moving and copying
 
@@ -712,6 +696,12 @@ class Labels(LabelsBase):
         return Labels._of(
             self._names, self._table, None if isinstance(values, np.ndarray) else values
         )
+
+    def _along(self, target: _arrays.Target) -> Labels:
+        """Return what goes with an array moved to `target`: numpy stays on the host."""
+        if (target.arrays or _arrays.library(self.values)) != "torch":
+            target = target._replace(device=None)
+        return self._to(target)
 
     def __copy__(self) -> Labels:
         return Labels._of(self._names, self._table, self.values)
@@ -837,18 +827,9 @@ class LabelsEntry(EntryBase):
         """Where the values live, as for Labels."""
         return self._labels.device
 
-    def __getitem__(self, index: int | str) -> Any:
-        if isinstance(index, str):
-            return self.values[self._labels._position_of_name(index)]
-        if not isinstance(index, int):
-            raise TypeError(
-                f"a LabelsEntry can be indexed with int or str, got {_checks.kind(index)}"
-            )
-        if not -len(self) <= index < len(self):
-            raise IndexError(
-                f"index {index} is out of bounds for an entry with {len(self)} dimension(s)"
-            )
-        return self.values[index]
+    @staticmethod
+    def _refuse_index(index: Any) -> NoReturn:
+        raise TypeError(f"a LabelsEntry can be indexed with int or str, got {_checks.kind(index)}")
 
     def __reduce__(self) -> Any:
         return _entry, (self._labels._names, self._labels._table[self._row].tolist())
@@ -880,29 +861,21 @@ def _is_array(values: Any) -> bool:
     )
 
 
-def _check_tensor(values: Any) -> Any:
-    """Check what only torch tensors can be."""
+def _check_tensor(values: Any) -> None:
+    """Refuse what only torch tensors can be."""
     if values.requires_grad:
         raise ValueError("`values` of Labels can not require gradients, use `values.detach()`")
-    if str(values.device) == "meta":
+    if values.device.type == "meta":
         _checks.invalid("`values` of Labels must hold data, got a tensor on the 'meta' device")
-    if values.dtype.is_floating_point or str(values.dtype) == "torch.bool":
-        if len(values) == 0:
-            return values
-        raise TypeError(
-            f"`values` must be integers, or convertible to integers, got {values.dtype}"
-        )
-    return values
 
 
-def _tensor_like(values: _arrays.Array, shape: tuple[int, ...], table: Table | None = None) -> Any:
-    """Return the table as a torch tensor on the device of `values`; None for other libraries."""
-    if _arrays.library(values) != "torch":
-        return None
-    if table is None:
-        table = np.empty(shape, dtype=np.int32)
-    device = None if str(values.device) == "cpu" else values.device
-    return _arrays.convert(table, _arrays.Target(arrays="torch", device=device))
+def _with_tensor(table: Table, like: _arrays.Array) -> tuple[Table, Any]:
+    """Return the table, and a copy of it as torch tensor where that is what `like` is."""
+    if _arrays.library(like) != "torch":
+        return table, None
+    table.flags.writeable = False
+    where = _arrays.Target(arrays="torch", device=like.device)
+    return table, _arrays.convert(table, where)
 
 
 def _to_int32(values: npt.NDArray[Any]) -> Table:

@@ -465,9 +465,12 @@ def _move_components(block: TensorBlock, names: tuple[str, ...], properties: Lab
     axes = {labels._names[0]: axis for axis, labels in enumerate(block._components, start=1)}
     moved = [axes.pop(name) for name in reversed(names)]
     components = tuple([block._components[axis - 1] for axis in axes.values()])
-    xp = _arrays.namespace(block._values)
-    values = xp.permute_dims(block._values, (0, *axes.values(), *moved, len(block._components) + 1))
-    shape = (values.shape[0], *map(len, components), len(properties))
+    values = block._values
+    xp = _arrays.namespace(values)
+    order = [0, *axes.values(), *moved, len(block._components) + 1]
+    if order != sorted(order):
+        values = xp.permute_dims(values, tuple(order))
+    shape = (len(block._samples), *map(len, components), len(properties))
     gradients = {
         name: _move_components(gradient, names, properties)
         for name, gradient in block._gradients.items()

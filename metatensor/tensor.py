@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from metatensor import _arrays, _checks, _display, merge
-from metatensor.block import TensorBlock, _check_same_arrays, _same_blocks
+from metatensor.block import TensorBlock, _same_blocks
 from metatensor.labels import Labels, LabelsEntry
 
 _Selection = int | Mapping[str, int] | Labels | LabelsEntry | None
@@ -83,18 +83,14 @@ class TensorMap:
             raise ValueError(
                 f"values must be bool, integers, real or complex numbers, got dtype {first.dtype}"
             )
-        expected = _checks.signature(first)
         for position, block in enumerate(self._blocks):
-            if position == 0:
-                continue
-            _check_same_arrays(
-                first,
-                block,
-                f"the block for key {self._keys.entry(position).print()}",
-                "the first block",
-            )
-            if (got := _checks.signature(block)) != expected:
-                _checks.refuse_signature(expected, got, self._keys.entry(position).print())
+            if difference := _arrays.difference(first._values, block._values):
+                _checks.refuse_arrays(self._block_text(position), "the first one", *difference)
+            if not _checks.same_names(first, block):
+                _checks.refuse_names(first, block, self._block_text(position))
+
+    def _block_text(self, position: int) -> str:
+        return f"the block for key {self._keys.entry(position).print()}"
 
     @classmethod
     def _of(
@@ -122,7 +118,7 @@ class TensorMap:
     @property
     def component_names(self) -> list[str]:
         """Name of each component of all blocks."""
-        return [labels._names[0] for labels in self._blocks[0]._components] if self._blocks else []
+        return _checks.component_names(self._blocks[0]) if self._blocks else []
 
     @property
     def property_names(self) -> list[str]:
@@ -179,8 +175,7 @@ class TensorMap:
             if it is negative
 
         """
-        if not isinstance(index, (int, np.integer)):
-            raise TypeError(f"`index` must be an int, got {_checks.kind(index)}")
+        index = _checks.require_int(index, "index")
         if index < 0:
             _checks.invalid(f"the position of a block can not be negative, got {index}")
         if index >= len(self._blocks):
@@ -242,8 +237,6 @@ class TensorMap:
             return self.block_by_id(selection)
         if selection is None:
             selection = kwargs
-        if not self._blocks:
-            raise ValueError("there is no block in this TensorMap")
         positions = self._matches(selection)
         if len(positions) == 1:
             return self._blocks[positions[0]]
@@ -295,6 +288,8 @@ class TensorMap:
     def _matches(self, selection: Any) -> Sequence[int]:
         """Return the positions of the blocks that a selection matches."""
         keys = self._keys
+        if isinstance(selection, Labels) and len(selection) == 1:
+            selection = selection.entry(0)
         if isinstance(selection, dict):
             if len(selection) == len(keys._names):
                 try:
@@ -303,14 +298,13 @@ class TensorMap:
                     return () if found is None else (found,)
                 except (KeyError, TypeError):
                     pass  # the general way below says what is wrong
-            selection = _labels_of(selection)
-        elif isinstance(selection, LabelsEntry):
+            return _positions(keys, selection)
+        if isinstance(selection, LabelsEntry):
             if selection._labels._names == keys._names:
                 found = keys.position(selection)
                 return () if found is None else (found,)
-            labels, position = selection._labels, selection._row
-            selection = Labels._of(labels._names, labels._table[position : position + 1].copy())
-        elif not isinstance(selection, Labels):
+            return _positions(keys, dict(zip(selection.names, selection, strict=True)))
+        if not isinstance(selection, Labels):
             raise TypeError(
                 "blocks can be selected with int, dict, Labels or LabelsEntry, "
                 f"got {_checks.kind(selection)}"
@@ -495,7 +489,8 @@ class TensorMap:
         TensorMap
 
         """
-        return TensorMap._of(self._keys, [block.copy(deep) for block in self._blocks], self._info)
+        blocks = [block._copy(deep, frozen=True) for block in self._blocks]
+        return TensorMap._of(self._keys, blocks, self._info)
 
     def __copy__(self) -> TensorMap:
         return self.copy(deep=False)
@@ -506,8 +501,8 @@ class TensorMap:
     def to(self, *args: Any, **kwargs: Any) -> TensorMap:
         """Return the map in another array library, dtype or device, as :meth:`TensorBlock.to`."""
         target = _arrays.parse_target(*args, **kwargs)
-        keys = self._keys._to(target) if target.arrays or target.device else self._keys
-        return TensorMap._of(keys, [block._to(target) for block in self._blocks], self._info)
+        keys = self._keys._along(target) if target.arrays or target.device else self._keys
+        return TensorMap._of(keys, [block._to(target, True) for block in self._blocks], self._info)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         from metatensor.io import pickling
@@ -585,15 +580,15 @@ class TensorMap:
         return _display.tensor_html(self)
 
 
-def _labels_of(selection: Mapping[str, int]) -> Labels:
+def _positions(keys: Labels, selection: Mapping[str, int]) -> Sequence[int]:
+    """Return the positions of the keys that have the given values, in the order of the keys."""
+    match: Any = True
     for name, value in selection.items():
-        if not isinstance(value, (int, np.integer)):
-            raise TypeError(
-                f"the values of a selection must be integers, got {value!r} for {name!r}"
-            )
-    return Labels(
-        list(selection), np.array([list(selection.values())], dtype=np.int64).reshape(1, -1)
-    )
+        if name not in keys._names:
+            _checks.refuse_selection(_checks.names_tuple([name])[0], keys._names)
+        value = _checks.require_int(value, f"{name} of a selection")
+        match = match & (keys._table[:, keys._names.index(name)] == value)
+    return range(len(keys)) if match is True else np.flatnonzero(match).tolist()
 
 
 def _selection_text(selection: Any) -> str:

@@ -54,7 +54,7 @@ def merged_gradient(parts, name, new_sample, new_property, samples, properties, 
 
         rows |= {new_row(row) for row in rows_of(gradient.samples)}
         for (row, *components, old), number in numbers_of(gradient).items():
-            numbers[new_row(row), *components, new_property(key, old)] = number
+            numbers[(new_row(row), *components, new_property(key, old))] = number
     rows = sorted(rows)
     components = [rows_of(labels) for labels in parts[0][1].gradient(name).components]
     return rows, dense(numbers, [rows, *components, properties], fill)
@@ -66,7 +66,7 @@ def assert_merged(block, parts, samples, properties, new_sample, new_property, f
     numbers = {}
     for key, part in parts:
         for (sample, *components, old), number in numbers_of(part).items():
-            numbers[new_sample(key, sample), *components, new_property(key, old)] = number
+            numbers[(new_sample(key, sample), *components, new_property(key, old))] = number
     components = [rows_of(labels) for labels in parts[0][1].components]
     assert block.components == parts[0][1].components
     np.testing.assert_array_equal(
@@ -74,7 +74,9 @@ def assert_merged(block, parts, samples, properties, new_sample, new_property, f
     )
     assert block.gradients_list() == sorted(parts[0][1].gradients_list())
     for name, gradient in block.gradients():
-        rows, values = merged_gradient(parts, name, new_sample, new_property, samples, properties, fill)
+        rows, values = merged_gradient(
+            parts, name, new_sample, new_property, samples, properties, fill
+        )
         assert rows_of(gradient.samples) == rows
         assert gradient.properties == block.properties
         assert gradient.components == parts[0][1].gradient(name).components
@@ -153,7 +155,8 @@ def tensors(draw, asarray=np.asarray, same_properties=False):
     keys = draw(row_lists(2, at_least=1, at_most=6, elements=st.integers(-1, 1)))
     n_samples, n_properties = draw(st.integers(0, 2)), draw(st.integers(1, 2))
     sample_names, property_names = ["s", "t"][:n_samples], ["p", "q"][:n_properties]
-    components = [Labels.range(name, size) for name, size in draw(st.sampled_from([[], [("c", 2)], [("c", 1), ("d", 3)]]))]
+    shape = draw(st.sampled_from([{}, {"c": 2}, {"c": 1, "d": 3}, {"c": 2, "d": 3, "e": 2}]))
+    components = [Labels.range(name, size) for name, size in shape.items()]
     gradients = draw(st.lists(st.sampled_from(["zeta", "alpha"]), unique=True))
     extra = [Labels.range("xyz", 3)] if draw(st.booleans()) else []
     properties = draw(row_lists(n_properties, at_most=3))
@@ -182,7 +185,7 @@ def tensors(draw, asarray=np.asarray, same_properties=False):
 moves = st.sampled_from([["a"], ["b"], ["b", "a"], ["a", "b"], []])
 fills = st.sampled_from([0.0, -1.0, 0.5])
 each_library = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -380,7 +383,10 @@ def test_torch_dtypes(move, dtype):
     torch = pytest.importorskip("torch")
     blocks = [
         TensorBlock(
-            torch.ones((1, 1), dtype=getattr(torch, dtype)), table(["s"], [[i]]), [], table(["p"], [[i]])
+            torch.ones((1, 1), dtype=getattr(torch, dtype)),
+            table(["s"], [[i]]),
+            [],
+            table(["p"], [[i]]),
         )
         for i in range(2)
     ]
@@ -415,11 +421,11 @@ def test_bad_fill_values(library, move, dtype, fill_value, error):
         getattr(tensor, move)("a", fill_value=fill_value)
 
 
-def one_block(components=(), gradient_components=(), nested=False, sample="s"):
-    """A map with keys a, b; the components have as many entries as it says."""
+def one_block(components=(), gradient_components=(), nested=False, name="n"):
+    """A block with components of these sizes; samples and properties have the same name."""
     labels = [Labels.range(f"c{i}", size) for i, size in enumerate(components)]
     extra = [Labels.range(f"x{i}", size) for i, size in enumerate(gradient_components)]
-    samples, properties = Labels.range(sample, 1), Labels.range("p", 1)
+    samples, properties = Labels.range(name, 1), Labels.range(name, 1)
 
     def block(samples, components):
         shape = [1, *map(len, components), 1]
@@ -433,43 +439,67 @@ def one_block(components=(), gradient_components=(), nested=False, sample="s"):
     return result
 
 
-def two(first, second):
-    return TensorMap(table(["a", "b"], [[0, 0], [1, 0]]), [first, second])
+def pair(*shapes, **kwargs):
+    """A map of two blocks, which have these components."""
+    first, second = shapes or ((), ())
+    blocks = [one_block(first, **kwargs), one_block(second, **kwargs)]
+    return TensorMap(table(["a", "b"], [[0, 0], [1, 0]]), blocks)
+
+
+def pair_of_gradients():
+    blocks = [one_block(gradient_components=[size]) for size in (2, 3)]
+    return TensorMap(table(["a", "b"], [[0, 0], [1, 0]]), blocks)
 
 
 def empty():
     return TensorMap(Labels.empty("a"), [])
 
 
-BOTH = ["keys_to_samples", "keys_to_properties"]
-REFUSED = [
-    # method, tensor, argument, error, text
-    *[(m, lambda: two(one_block(), one_block()), "q", MetatensorError, "names of the keys") for m in BOTH],
-    *[(m, lambda: two(one_block(), one_block()), "", MetatensorError, "names of the keys") for m in BOTH],
-    *[(m, lambda: two(one_block(), one_block()), ["a", "a"], MetatensorError, "repeat") for m in BOTH],
-    *[(m, lambda: two(one_block(), one_block()), 3, TypeError, "str") for m in BOTH],
-    *[(m, lambda: two(one_block(), one_block()), [3], TypeError, "str") for m in BOTH],
-    *[(m, empty, "a", MetatensorError, "empty TensorMap") for m in BOTH],
-    *[(m, empty, [], MetatensorError, "empty TensorMap") for m in BOTH],
-    *[(m, lambda: two(one_block([2]), one_block([3])), "a", MetatensorError, "components_to_properties") for m in BOTH],
-    *[(m, lambda: two(one_block([], [2]), one_block([], [3])), "a", MetatensorError, "gradients 'g'") for m in BOTH],
-    *[(m, lambda: two(one_block(nested=True), one_block(nested=True)), "a", MetatensorError, "gradients themselves") for m in BOTH],
-    ("keys_to_samples", lambda: two(one_block(sample="a"), one_block(sample="a")), "a", MetatensorError, "rename"),
-    ("keys_to_properties", lambda: TensorMap(table(["p"], [[0]]), [one_block()]), "p", MetatensorError, "rename"),
-    ("keys_to_samples", lambda: two(one_block(), one_block()), table(["a"], [[0]]), MetatensorError, "without entries"),
-    ("keys_to_properties", lambda: two_blocks(HostLibrary), table(["a"], [[2]]), MetatensorError, "same properties"),
-    ("components_to_properties", lambda: two(one_block(), one_block()), "c0", MetatensorError, "components"),
-    ("components_to_properties", lambda: two(one_block([2]), one_block([2])), [], MetatensorError, "at least one"),
-    ("components_to_properties", lambda: two(one_block([2]), one_block([2])), ["c0", "c0"], MetatensorError, "'c0'"),
-    ("components_to_properties", lambda: two(one_block([2], [3]), one_block([2], [3])), "x0", MetatensorError, "'x0'"),
-    ("components_to_properties", lambda: two(one_block([2]), one_block([2])), 3, TypeError, "str"),
-]  # fmt: skip
+REFUSED_BY_BOTH = [
+    # tensor, names, error, text
+    (pair, "q", MetatensorError, "names of the keys"),
+    (pair, "", MetatensorError, "names of the keys"),
+    (pair, ["a", "a"], MetatensorError, "repeat"),
+    (pair, 3, TypeError, "str"),
+    (pair, [3], TypeError, "str"),
+    (empty, "a", MetatensorError, "empty TensorMap"),
+    (empty, [], MetatensorError, "empty TensorMap"),
+    (lambda: pair([2], [3]), "a", MetatensorError, "components_to_properties"),
+    (pair_of_gradients, "a", MetatensorError, "gradients 'g'"),
+    (lambda: pair(nested=True), "a", MetatensorError, "gradients themselves"),
+    (lambda: pair(name="a"), "a", MetatensorError, "rename"),
+]
 
 
-@pytest.mark.parametrize(("method", "tensor", "argument", "error", "text"), REFUSED)
-def test_refused(method, tensor, argument, error, text):
+@pytest.mark.parametrize("move", ["keys_to_samples", "keys_to_properties"])
+@pytest.mark.parametrize(("tensor", "names", "error", "text"), REFUSED_BY_BOTH)
+def test_keys_that_can_not_move(move, tensor, names, error, text):
     with pytest.raises(error, match=text):
-        getattr(tensor(), method)(argument)
+        getattr(tensor(), move)(names)
+
+
+def test_entries_need_properties_that_are_the_same():
+    tensor = two_blocks(HostLibrary)
+    with pytest.raises(MetatensorError, match="without entries"):
+        tensor.keys_to_samples(table(["a"], [[2]]))
+    with pytest.raises(MetatensorError, match="same properties"):
+        tensor.keys_to_properties(table(["a"], [[2]]))
+
+
+COMPONENTS_REFUSED = [
+    (pair, "c0", MetatensorError, "'c0'"),
+    (lambda: pair([2], [2]), [], MetatensorError, "at least one"),
+    (lambda: pair([2], [2]), ["c0", "c0"], MetatensorError, "'c0'"),
+    (lambda: pair([2], [2], gradient_components=[3]), "x0", MetatensorError, "'x0'"),
+    (lambda: pair([2], [2], name="c0"), "c0", MetatensorError, "rename"),
+    (lambda: pair([2], [2]), 3, TypeError, "str"),
+]
+
+
+@pytest.mark.parametrize(("tensor", "dimensions", "error", "text"), COMPONENTS_REFUSED)
+def test_components_that_can_not_move(tensor, dimensions, error, text):
+    with pytest.raises(error, match=text):
+        tensor().components_to_properties(dimensions)
 
 
 # ---- moving components
@@ -504,7 +534,7 @@ def assert_relabelled(block, old, moved):
     for (sample, *components, properties), number in numbers_of(old).items():
         entries = dict(zip(names, components, strict=True))
         new_property = sum([entries.pop(name) for name in moved][::-1], ()) + properties
-        expected[sample, *entries.values(), new_property] = number
+        expected[(sample, *entries.values(), new_property)] = number
     assert numbers_of(block) == expected
 
 
@@ -553,7 +583,9 @@ def from_arrays(arrays):
     components = [Labels.range("c", 2)]
     for number, samples in enumerate(([[4], [0]], [[0]])):
         block = TensorBlock(arrays[number], table(["s"], samples), components, properties)
-        gradient = TensorBlock(arrays[2 + number], Labels.range("sample", 1), components, properties)
+        gradient = TensorBlock(
+            arrays[2 + number], Labels.range("sample", 1), components, properties
+        )
         block.add_gradient("g", gradient)
         blocks.append(block)
     return TensorMap(table(["a", "z"], [[9, 1], [2, 1]]), blocks)

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from metatensor import Labels, TensorBlock, TensorMap, _arrays
@@ -321,6 +321,22 @@ def test_an_argument_without_gradients_is_constant():
     check_gradients(scaled, make_block(), constant)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda tensor: tensor.keys_to_samples(tensor.keys.names),
+        lambda tensor: tensor.keys_to_properties(tensor.keys.names[:1]),
+        lambda tensor: tensor.components_to_properties(tensor.component_names or assume(False)),
+    ],
+    ids=["keys_to_samples", "keys_to_properties", "components_to_properties"],
+)
+@settings(max_examples=50)
+@given(tensor=tensors(min_blocks=1, same_components=True))
+def test_gradients_of_what_maps_do(function, tensor):
+    assume(tensor[0].gradients_list())
+    check_gradients(function, tensor)
+
+
 def shift_samples(gradient):
     table = gradient.samples.values.copy()
     table[:, 0] = (table[:, 0] + 1) % 3
@@ -453,7 +469,7 @@ def test_finite_difference_of_a_map():
 # ---- strategies
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(labels())
 def test_labels_are_valid(example):
     assert Labels(example.names, example.values) == example
@@ -461,14 +477,14 @@ def test_labels_are_valid(example):
     assert len(example) <= 8
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(labels(["a", "b"], min_entries=2, max_entries=3))
 def test_labels_with_options(example):
     assert example.names == ["a", "b"]
     assert len(example) in (2, 3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(blocks(depth=2, max_components=1))
 def test_blocks_are_valid(example):
     assert_equal(example, example.copy())
@@ -479,7 +495,7 @@ def test_blocks_are_valid(example):
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "float32", "complex128"])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.data())
 def test_dtypes_of_blocks(dtype, data):
     block = data.draw(blocks(dtype=dtype))
@@ -487,7 +503,7 @@ def test_dtypes_of_blocks(dtype, data):
     assert all(gradient.dtype == dtype for _, gradient in block.gradients())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tensors(min_blocks=1, max_blocks=3, same_components=True, same_properties=True))
 def test_tensors_are_valid(example):
     assert 1 <= len(example) <= 3
@@ -528,7 +544,7 @@ def drawn():
     """Return a few hundred drawn maps, always the same."""
     examples = []
 
-    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=400, database=None, derandomize=True)
     @given(tensors())
     def collect(example):
         examples.append(example)

@@ -1,9 +1,12 @@
 """What `Labels` and `LabelsEntry` are made of: a table of int32 rows with named columns.
 
-The Python classes on top add the checks and their texts: `_check_names`, `_convert`,
-`_refuse_duplicate` and `_refuse_row` are theirs.
+The Python classes on top add the checks and their texts: `_check_names`, `_convert`, `_get`,
+`_row` and the `_refuse_...` methods are theirs.
 """
+cimport cython
 cimport numpy as cnp
+from cpython.number cimport PyNumber_AsSsize_t
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int32_t
 from libc.string cimport memcmp
 
@@ -12,6 +15,33 @@ import numpy as np
 from metatensor._core.rows import RowIndex, first_duplicate
 
 cnp.import_array()
+
+
+cdef cnp.ndarray NO_TABLE = np.empty((0, 0), dtype=np.int32)
+NO_TABLE.flags.writeable = False
+
+cdef tuple NO_ARGUMENTS = ()
+
+cdef dict known_names = {}
+cdef Py_ssize_t MOST_NAMES = 4096
+
+
+cdef tuple checked_names(type kind, names):
+    """Names as a tuple; each tuple is checked once, and remembered."""
+    found = None
+    if type(names) is list:
+        names = tuple(names)
+    if type(names) is tuple:
+        try:
+            found = known_names.get(names)
+        except TypeError:
+            pass  # an element that can not be hashed: the check says what is wrong
+    if found is None:
+        found = kind._check_names(names)
+        if len(known_names) >= MOST_NAMES:
+            known_names.clear()
+        known_names[found] = found
+    return found
 
 
 cdef cnp.ndarray own(cnp.ndarray array):
@@ -25,6 +55,11 @@ cdef cnp.ndarray own(cnp.ndarray array):
     return cnp.PyArray_NewCopy(array, cnp.NPY_CORDER)
 
 
+cdef object made(type base, type kind):
+    """What `base.__new__(kind)` returns, without the cost of a call from Python."""
+    return (<PyTypeObject*> base).tp_new(kind, <PyObject*> NO_ARGUMENTS, NULL)
+
+
 cdef class LabelsBase:
     """Named columns and unique int32 rows."""
 
@@ -35,24 +70,34 @@ cdef class LabelsBase:
     cdef object _hash
     cdef object __weakref__
 
+    def __cinit__(self):
+        self._names = ()
+        self._table = NO_TABLE
+        self.values = NO_TABLE
+
     def __init__(self, names, values, assume_unique=False):
         cdef cnp.ndarray array
-        self._names = self._check_names(names)
+        cdef tuple checked
+        if self._table is not NO_TABLE:
+            raise TypeError("Labels can not be changed, and `__init__` not be called again")
+        checked = checked_names(type(self), names)
         if (
             type(values) is cnp.ndarray
             and cnp.PyArray_TYPE(values) == cnp.NPY_INT32
             and cnp.PyArray_ISNOTSWAPPED(values)
             and cnp.PyArray_NDIM(values) == 2
-            and cnp.PyArray_DIM(values, 1) == len(self._names)
+            and cnp.PyArray_DIM(values, 1) == len(checked)
         ):
-            self._adopt(own(values), None)
+            array = own(values)
+            given = None
         else:
-            array, given = self._convert(values)
-            self._adopt(array, given)
-        if not assume_unique:
-            duplicate = first_duplicate(self._table)
+            array, given = self._convert(checked, values)
+        if not assume_unique and checked:
+            duplicate = first_duplicate(array)
             if duplicate >= 0:
-                self._refuse_duplicate(duplicate)
+                self._refuse_duplicate(array[duplicate])
+        self._names = checked
+        self._adopt(array, given)
 
     cdef _adopt(self, cnp.ndarray table, object values):
         cnp.PyArray_CLEARFLAGS(table, cnp.NPY_ARRAY_WRITEABLE)
@@ -62,10 +107,20 @@ cdef class LabelsBase:
     @classmethod
     def _of(cls, tuple names, cnp.ndarray table, values=None):
         """Adopt a C-contiguous int32 table of unique rows; nothing is checked."""
-        cdef LabelsBase labels = cls.__new__(cls)
+        cdef LabelsBase labels = made(LabelsBase, cls)
         labels._names = names
         labels._adopt(table, values)
         return labels
+
+    @classmethod
+    def _checked(cls, names):
+        """Return names as a tuple that passed `_check_names`."""
+        return checked_names(cls, names)
+
+    @property
+    def names(self):
+        """Names of the dimensions (list of str), a new list each time."""
+        return list(self._names)
 
     @property
     def _index(self):
@@ -78,9 +133,14 @@ cdef class LabelsBase:
         return cnp.PyArray_DIM(self._table, 0)
 
     def __iter__(self):
-        cdef Py_ssize_t row
-        for row in range(cnp.PyArray_DIM(self._table, 0)):
-            yield entry_of(self, row)
+        cdef EntryIterator entries = EntryIterator.__new__(EntryIterator)
+        entries.labels = self
+        return entries
+
+    def __getitem__(self, index):
+        if type(index) is int:
+            return entry_at(self, index)
+        return self._get(index)
 
     def __eq__(self, other):
         if self is other:
@@ -147,11 +207,15 @@ cdef bint same(LabelsBase first, LabelsBase second):
     return memcmp(cnp.PyArray_DATA(a), cnp.PyArray_DATA(b), cnp.PyArray_NBYTES(a)) == 0
 
 
+@cython.no_gc
 cdef class EntryBase:
     """One row of Labels, which keeps them alive."""
 
     cdef readonly LabelsBase _labels
     cdef readonly Py_ssize_t _row
+
+    def __cinit__(self):
+        self._labels = NO_LABELS
 
     @property
     def names(self):
@@ -169,6 +233,16 @@ cdef class EntryBase:
     def __len__(self):
         return len(self._labels._names)
 
+    def __iter__(self):
+        return iter(self.values)
+
+    def __getitem__(self, index):
+        cdef LabelsBase labels = self._labels
+        cdef Py_ssize_t column = column_of(self, index)
+        if labels.values is labels._table:
+            return cnp.PyArray_ToScalar(<void*> (row_start(self) + column), labels._table)
+        return labels.values[self._row, column]
+
     def __eq__(self, other):
         if not isinstance(other, EntryBase):
             return NotImplemented
@@ -183,16 +257,38 @@ cdef class EntryBase:
         return hash((self._labels._names, self._row_values().tobytes()))
 
 
+cdef LabelsBase NO_LABELS = LabelsBase.__new__(LabelsBase)
+
+
+cdef const int32_t* row_start(EntryBase entry) noexcept:
+    cdef cnp.ndarray table = entry._labels._table
+    return <const int32_t*> cnp.PyArray_DATA(table) + entry._row * cnp.PyArray_DIM(table, 1)
+
+
 cdef bint same_entry(EntryBase first, EntryBase second):
     cdef Py_ssize_t columns = len(first._labels._names)
     if first._labels._names != second._labels._names:
         return False
-    return memcmp(row_data(first), row_data(second), columns * sizeof(int32_t)) == 0
+    return memcmp(row_start(first), row_start(second), columns * sizeof(int32_t)) == 0
 
 
-cdef const char* row_data(EntryBase entry) noexcept:
-    cdef cnp.ndarray table = entry._labels._table
-    return <const char*> cnp.PyArray_DATA(table) + entry._row * cnp.PyArray_DIM(table, 1) * sizeof(int32_t)
+cdef Py_ssize_t column_of(EntryBase entry, index) except -1:
+    """Position of the dimension that an index, or a name, of an entry means."""
+    cdef tuple names = entry._labels._names
+    cdef Py_ssize_t column, columns = len(names)
+    if isinstance(index, str):
+        for column in range(columns):
+            if names[column] == index:
+                return column
+        return entry._labels._position_of_name(index)
+    if not isinstance(index, int) or isinstance(index, bool):
+        entry._refuse_index(index)
+    column = PyNumber_AsSsize_t(index, IndexError)
+    if not -columns <= column < columns:
+        raise IndexError(
+            f"index {index} is out of bounds for an entry with {columns} dimension(s)"
+        )
+    return column + columns if column < 0 else column
 
 
 cdef type entry_type = EntryBase
@@ -205,12 +301,38 @@ def use_entry_type(type kind):
 
 
 cdef EntryBase entry_of(LabelsBase labels, Py_ssize_t row):
-    cdef EntryBase entry = EntryBase.__new__(entry_type)
+    cdef EntryBase entry = made(EntryBase, entry_type)
     entry._labels = labels
     entry._row = row
     return entry
 
 
-def entry_at(LabelsBase labels, Py_ssize_t row):
-    """Return the entry at a position, which must be in range."""
-    return entry_of(labels, row)
+def entry_at(LabelsBase labels not None, index):
+    """Return the entry at a position, negative ones count from the end."""
+    cdef Py_ssize_t row = PyNumber_AsSsize_t(index, IndexError)
+    cdef Py_ssize_t rows = cnp.PyArray_DIM(labels._table, 0)
+    if not -rows <= row < rows:
+        raise IndexError(f"index {index} is out of bounds for axis 0 with size {rows}")
+    return entry_of(labels, row + rows if row < 0 else row)
+
+
+cdef class EntryIterator:
+    """The entries of Labels, one after the other."""
+
+    cdef LabelsBase labels
+    cdef Py_ssize_t row
+
+    def __cinit__(self):
+        self.labels = NO_LABELS
+
+    def __iter__(self):
+        return self
+
+    def __length_hint__(self):
+        return len(self.labels) - self.row
+
+    def __next__(self):
+        if self.row >= cnp.PyArray_DIM(self.labels._table, 0):
+            raise StopIteration
+        self.row += 1
+        return entry_of(self.labels, self.row - 1)

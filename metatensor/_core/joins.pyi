@@ -1,6 +1,5 @@
 """Joins of blocks: plans over int32 tables, and their execution on the bytes of numpy arrays."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ def renumber(table: Table, positions: Positions | None, start: int = 0) -> Table
 def gather_columns(
     parts: list[NDArray[Any] | None],
     indices: list[Positions | None],
-    widths: Sequence[int],
+    widths: list[int],
     rows: int,
     components: int,
     fill: NDArray[Any],

@@ -64,11 +64,15 @@ def segment_sum(cnp.ndarray values not None, cnp.ndarray groups not None, Py_ssi
     cdef int itemsize = cnp.PyArray_ITEMSIZE(values)
     cdef bint is_float = cnp.PyArray_ISFLOAT(values) or cnp.PyArray_ISCOMPLEX(values)
     if not (cnp.PyArray_NDIM(values) == 2 and cnp.PyArray_ISCARRAY_RO(values)):
-        raise ValueError(f"`values` must be a C-contiguous 2-D array, got {values.ndim}-D {values.dtype}")
+        raise ValueError(
+            f"`values` must be a C-contiguous 2-D array, got {values.ndim}-D {values.dtype}"
+        )
     rows, columns = cnp.PyArray_DIM(values, 0), cnp.PyArray_DIM(values, 1)
     if not (cnp.PyArray_TYPE(groups) == cnp.NPY_INTP and cnp.PyArray_NDIM(groups) == 1
             and cnp.PyArray_ISCARRAY_RO(groups) and cnp.PyArray_DIM(groups, 0) == rows):
-        raise ValueError(f"`groups` must be {rows} intp, one for each row, got {groups.ndim}-D {groups.dtype}")
+        raise ValueError(
+            f"`groups` must be {rows} intp, one for each row, got {groups.ndim}-D {groups.dtype}"
+        )
     if size < 0:
         raise ValueError(f"`size` must not be negative, got {size}")
     cdef cnp.ndarray sums = np.zeros((size, columns), dtype=values.dtype)
@@ -85,7 +89,10 @@ def segment_sum(cnp.ndarray values not None, cnp.ndarray groups not None, Py_ssi
         with nogil:
             bad = add_rows(<const double*> data, targets, <double*> total, rows, columns, size)
     elif not cnp.PyArray_ISINTEGER(values):
-        raise TypeError(f"`values` must be float32, float64, complex64, complex128 or integers, got {values.dtype}")
+        raise TypeError(
+            "`values` must be float32, float64, complex64, complex128 or integers, "
+            f"got {values.dtype}"
+        )
     elif itemsize == 1:
         with nogil:
             bad = add_rows(<const uint8_t*> data, targets, <uint8_t*> total, rows, columns, size)

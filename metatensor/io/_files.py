@@ -45,7 +45,7 @@ def io_errors(file: Any, use_numpy: bool = False) -> Iterator[None]:
 
 
 def write_to_path(path: str, write: Callable[[Sink], None]) -> None:
-    """Write a file as a whole or not at all: what was there before stays until the new one is complete."""
+    """Write a file as a whole or not at all: the old one stays until the new one is complete."""
     if os.path.islink(path):
         path = os.path.realpath(path)
     try:
@@ -67,7 +67,11 @@ def _replace(path: str, mode: int | None, write: Callable[[Sink], None]) -> None
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:40]}.{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(temporary, flags, 0o666)
+    try:
+        descriptor = os.open(temporary, flags, 0o666 if mode is None else stat.S_IMODE(mode))
+    except OSError as error:
+        error.filename = path
+        raise
     try:
         try:
             write(lambda part: _write_part(lambda piece: os.write(descriptor, piece), part))
@@ -181,10 +185,14 @@ def _source(name: str, file: Any) -> Source:
         size = file.seek(0, io.SEEK_END) - start
         file.seek(start)
         if size > _READ_AT_ONCE:
-            return Source(name, size, None, lambda offset, buffer: _read_into(file, start + offset, buffer))
+            return Source(
+                name, size, None, lambda offset, buffer: _read_into(file, start + offset, buffer)
+            )
     data = file.read()
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"`file` must be opened in binary mode, its `read` gives {_checks.kind(data)}")
+        raise TypeError(
+            f"`file` must be opened in binary mode, its `read` gives {_checks.kind(data)}"
+        )
     return Source(name, len(data), _as_bytes(data))
 
 

@@ -44,7 +44,9 @@ def read_map(source: Source, values: Values) -> TensorMap:
 
 def read_block(source: Source, values: Values) -> TensorBlock:
     """Read a block."""
-    return _read_archive(source, "TensorBlock", lambda archive: _block(archive, "", _gradients(archive), values))
+    return _read_archive(
+        source, "TensorBlock", lambda archive: _block(archive, "", _gradients(archive), values)
+    )
 
 
 def read_labels(source: Source) -> Labels:
@@ -75,7 +77,9 @@ def _read_archive(source: Source, kind: str, read: Callable[[ArchiveReader], _Da
     archive = None
     try:
         archive = ArchiveReader(source.size, source.data, source.readinto)
-        return read(archive)
+        data = read(archive)
+        archive.check_others()
+        return data
     except (ValueError, OverflowError) as error:
         _refuse(source, kind, archive, error)
 
@@ -90,7 +94,8 @@ def _refuse(source: Source, kind: str, archive: ArchiveReader | None, error: Exc
         where = f"in {archive.current!r}: "
     what = kind if kind == "Labels" else f"a {kind}"
     raise _checks.MetatensorError(
-        f"serialization format error: unable to load {what} from {source.name}{hint}: {where}{error}"
+        "serialization format error: "
+        f"unable to load {what} from {source.name}{hint}: {where}{error}"
     ) from error
 
 
@@ -98,7 +103,9 @@ def _kind_of(source: Source, archive: ArchiveReader | None) -> str:
     """Say what a file has, as far as one can see; "" if one can not."""
     if archive is None:
         return "Labels" if source.read(0, min(6, source.size)).tobytes() == npy.MAGIC else ""
-    return "TensorMap" if "keys.npy" in archive else "TensorBlock" if "values.npy" in archive else ""
+    return (
+        "TensorMap" if "keys.npy" in archive else "TensorBlock" if "values.npy" in archive else ""
+    )
 
 
 # ---- members of archives
@@ -107,7 +114,10 @@ def _kind_of(source: Source, archive: ArchiveReader | None) -> str:
 def _map(archive: ArchiveReader, values: Values) -> TensorMap:
     keys = archive.table("keys.npy", Labels)
     gradients = _gradients(archive)
-    blocks = [_block(archive, f"blocks/{position}/", gradients, values) for position in range(len(keys))]
+    blocks = [
+        _block(archive, f"blocks/{position}/", gradients, values) for position in range(len(keys))
+    ]
+    archive.current = None
     tensor = TensorMap(keys, blocks)
     if "info.json" in archive:
         for key, text in _info(archive.content("info.json")):
@@ -122,11 +132,14 @@ def _block(
     values: Values,
     properties: Labels | None = None,
 ) -> TensorBlock:
-    """Read a block; its Labels before its values, so that these are not made larger than it needs."""
+    """Read a block: first its Labels, which tell how large its values can be."""
     shape = archive.shape(prefix + "values.npy")
     samples = archive.table(prefix + "samples.npy", Labels)
     components = tuple(
-        [archive.table(f"{prefix}components/{position}.npy", Labels) for position in range(len(shape) - 2)]
+        [
+            archive.table(f"{prefix}components/{position}.npy", Labels)
+            for position in range(len(shape) - 2)
+        ]
     )
     if properties is None:
         properties = archive.table(prefix + "properties.npy", Labels)

@@ -40,7 +40,9 @@ def writer_of(data: Any, use_numpy: bool) -> Callable[[Sink], None]:
         return lambda sink: _write_labels(sink, data)
     if isinstance(data, (TensorBlock, TensorMap)):
         return lambda sink: _write_archive(sink, data, use_numpy)
-    raise TypeError(f"`data` must be one of 'Labels', 'TensorBlock' or 'TensorMap', not {type(data)}")
+    raise TypeError(
+        f"`data` must be one of 'Labels', 'TensorBlock' or 'TensorMap', not {type(data)}"
+    )
 
 
 def _write_labels(sink: Sink, labels: Labels) -> None:
@@ -60,8 +62,10 @@ def _write_archive(sink: Sink, data: TensorBlock | TensorMap, use_numpy: bool) -
             if data._info:
                 text = json.dumps(data._info, indent=2, sort_keys=True, ensure_ascii=False)
                 archive.add("info.json", text.encode())
-    except UnicodeEncodeError as error:
-        raise _checks.MetatensorError(f"serialization format error: a text is no valid Unicode: {error}") from error
+    except _checks.MetatensorError:
+        raise
+    except ValueError as error:  # of texts that are no Unicode, or too long
+        raise _checks.MetatensorError(f"serialization format error: {error}") from error
     archive.finish()
 
 
@@ -71,7 +75,11 @@ def _add_table(archive: ArchiveWriter, name: str, labels: Labels) -> None:
 
 
 def _add_block(
-    archive: ArchiveWriter, prefix: str, block: TensorBlock, use_numpy: bool, is_gradient: bool = False
+    archive: ArchiveWriter,
+    prefix: str,
+    block: TensorBlock,
+    use_numpy: bool,
+    is_gradient: bool = False,
 ) -> None:
     values = _host(block._values, use_numpy)
     archive.add(prefix + "values.npy", _values_header(values.dtype, values.shape), values)
@@ -83,29 +91,35 @@ def _add_block(
     for parameter in sorted(block._gradients):
         if "/" in parameter or prefix.count("gradients/") >= MAX_NESTING:
             raise _checks.MetatensorError(
-                f"serialization format error: the gradient {prefix + parameter!r} can not be saved, names of "
-                f"gradients must not have a '/', and gradients can be nested {MAX_NESTING} times"
+                f"serialization format error: gradient {prefix + parameter!r} is not saved: "
+                f"the names of gradients have no '/', and they can be nested {MAX_NESTING} times"
             )
-        _add_block(archive, f"{prefix}gradients/{parameter}/", block._gradients[parameter], use_numpy, True)
+        _add_block(
+            archive, f"{prefix}gradients/{parameter}/", block._gradients[parameter], use_numpy, True
+        )
 
 
 def _host(values: _arrays.Array, use_numpy: bool) -> npt.NDArray[Any]:
-    """Return values as a numpy array of a dtype that files can have, or say why they can not be saved."""
+    """Return values as a numpy array of a dtype that files can have, or say why there is none."""
     if type(values) is np.ndarray and values.dtype in _DTYPES:
         return values
     if _arrays.library(values) == "torch":
         if values.requires_grad:
             kind = RuntimeError if use_numpy else BufferError
-            raise kind("values that require gradients can not be saved, use `metatensor.detach` first")
+            raise kind(
+                "values that require gradients can not be saved, use `metatensor.detach` first"
+            )
         if values.device.type == "meta":
-            raise _checks.MetatensorError("values on the 'meta' device can not be saved, there is no data")
+            raise _checks.MetatensorError(
+                "values on the 'meta' device can not be saved, there is no data"
+            )
     if "bfloat16" in str(values.dtype):
-        message = "values of type bfloat16 can not be saved, convert them first with `.to(...)`, such as to float32"
+        message = "values of type bfloat16 can not be saved, use `.to(...)` first, as to float32"
         raise TypeError(message) if use_numpy else _checks.MetatensorError(message)
     host = _arrays.to_host(values)
     if host.dtype.newbyteorder("=") not in _DTYPES:
         raise _checks.MetatensorError(
-            f"values of type {host.dtype} can not be saved, only bool, integers, and real and complex numbers "
-            "of up to 64 and 128 bits; convert them first with `.to(...)`"
+            f"values of type {host.dtype} can not be saved, only bool, integers, and real and "
+            "complex numbers of up to 64 and 128 bits; use `.to(...)` first"
         )
     return host

@@ -1,13 +1,13 @@
 """What Labels, blocks and maps are made of when they are pickled.
 
-The pickler sees every value array, so that protocol 5 can send it out of band and joblib can map it into the memory of
-its workers. Under protocol 5 tensors of torch in main memory are shown as numpy arrays that share their memory; under
-lower protocols, which `torch.save` and torch's own multiprocessing use, they are shown as tensors.
+The pickler sees every value array, so that protocol 5 can send it out of band and joblib can map it
+into the memory of its workers. Under protocol 5 tensors of torch in main memory are shown as numpy
+arrays that share their memory; under lower protocols, which `torch.save` and torch's own
+multiprocessing use, they are shown as tensors.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +43,9 @@ def labels_of_table(
     labels = Labels._of(names, np.ascontiguousarray(table, dtype=np.int32))
     if place is None:
         return labels
-    return labels._to(_arrays.Target(arrays=place[0], device=None if place[1] == "cpu" else place[1]))
+    return labels._to(
+        _arrays.Target(arrays=place[0], device=None if place[1] == "cpu" else place[1])
+    )
 
 
 def labels_of_bytes(
@@ -78,7 +80,7 @@ def block_of_parts(
 def _shown(values: _arrays.Array, protocol: int) -> tuple[_arrays.Array, str]:
     """Return the array that the pickler is to see, and the library to convert it to afterwards."""
     library = _arrays.library(values)
-    if library == "torch" and protocol >= 5 and type(values) is sys.modules["torch"].Tensor:
+    if protocol >= 5 and _arrays.is_plain_tensor(values):
         try:
             return values.numpy(), library
         except (TypeError, RuntimeError):

@@ -1,5 +1,21 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
+from metatensor.sklearn.feature_extraction import KeysToProperties, SumOverSamples
+from metatensor.sklearn.linear_model import Ridge
+from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, r2, rmse
+from metatensor.sklearn.preprocessing import StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
 
-__all__ = ["Rows", "as_rows"]
+__all__ = [
+    "KeysToProperties",
+    "Ridge",
+    "Rows",
+    "StandardScaler",
+    "SumOverSamples",
+    "as_rows",
+    "get_scorer",
+    "mae",
+    "make_scorer",
+    "r2",
+    "rmse",
+]

@@ -90,6 +90,29 @@ def take_samples(block: TensorBlock, positions: Positions) -> TensorBlock:
     )
 
 
+def spread_samples(block: TensorBlock, samples: Labels) -> TensorBlock:
+    """Return all of some samples in their order; those that are not there are zero."""
+    if samples == block._samples:
+        return block
+    positions = find(samples, block._samples)
+    absent = positions < 0
+    if not absent.any():
+        return with_samples(take_samples(block, positions), samples)
+    there = take_samples(block, positions[~absent])
+    new = np.flatnonzero(~absent)
+    gradients = {}
+    for name, gradient in there._gradients.items():
+        table = gradient._samples._table.copy()
+        table[:, 0] = new[table[:, 0]]
+        gradients[name] = with_samples(gradient, gradient._samples._like(table))
+    fill = _arrays.full((1, *block._values.shape[1:]), 0, block._values)
+    values = _arrays.namespace(fill).concat([there._values, fill], axis=0)
+    rows = np.full(len(samples), len(new))
+    rows[new] = np.arange(len(new))
+    values = _arrays.take(values, rows)
+    return TensorBlock._of(values, samples, block._components, block._properties, gradients)
+
+
 def kept_in_order(new: Positions) -> Positions:
     """Return the positions whose new position is not -1, in the order of the new positions."""
     kept = np.flatnonzero(new >= 0)
@@ -107,17 +130,17 @@ def take_properties(block: TensorBlock, properties: Labels) -> TensorBlock:
 
 
 def _take_columns(block: TensorBlock, positions: Positions, properties: Labels) -> TensorBlock:
-    values = block._values
+    values, taken = block._values, positions
     if (positions < 0).any():
         fill = _arrays.full((*values.shape[:-1], 1), 0, values)
         values = _arrays.namespace(values).concat([values, fill], axis=-1)
-        positions = np.where(positions < 0, len(block._properties), positions)
+        taken = np.where(positions < 0, len(block._properties), positions)
     gradients = {
         name: _take_columns(gradient, positions, properties)
         for name, gradient in block._gradients.items()
     }
     return TensorBlock._of(
-        _arrays.take(values, positions, axis=-1),
+        _arrays.take(values, taken, axis=-1),
         block._samples,
         block._components,
         properties,

@@ -1,0 +1,253 @@
+"""Weighted least squares with a penalty, from rows that come in chunks.
+
+A problem has several terms: the values, and one for each gradient. Their rows are summed up apart,
+because the weight of a term may only be known at the end. Sums come in two kinds:
+
+- :class:`NormalEquations` keep A^T A and A^T t: fast, and as accurate as a factorisation of the rows
+  if the penalty is not negligible (Björck, Numerical Methods for Least Squares Problems, 2.9);
+- :class:`TriangularRows` keep a triangular factor of the rows (TSQR: Demmel, Grigori, Hoemmen and
+  Langou, SIAM J. Sci. Comput. 34, A206, 2012), which does not square the condition number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from metatensor import _arrays
+
+Matrix = npt.NDArray[np.float64]
+
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+class Reduced(NamedTuple):
+    """What is left of the rows of one term, around the means if it has an intercept."""
+
+    feature_mean: Matrix
+    target_mean: Matrix
+    features: Matrix  # A^T A of normal equations, A of triangular rows
+    targets: Matrix  # A^T t, t
+
+
+class NormalEquations:
+    """A^T A and A^T t of the rows of one term.
+
+    Parameters
+    ----------
+    n_features, n_targets : int
+    centered : bool
+        whether an intercept takes up the weighted means, which count as zero otherwise
+
+    """
+
+    def __init__(self, n_features: int, n_targets: int, centered: bool) -> None:
+        self._n_features = n_features
+        self._n_columns = n_features + n_targets
+        self._centered = centered
+        self._weight = 0.0
+        self._mean: Any = None
+        self._products: Any = None
+        self._unmatched = 0.0
+
+    def add(self, rows: Any, targets: Any, weights: Any) -> None:
+        """Add float64 rows (n, n_features) and targets (n, n_targets) with weights (n, 1).
+
+        Means and products are merged as in Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983).
+        """
+        xp = _arrays.namespace(rows)
+        both = xp.concat([rows, targets], axis=1)
+        if self._products is None:
+            self._mean = _arrays.full((self._n_columns,), 0, both)
+            self._products = _arrays.full((self._n_columns,) * 2, 0, both)
+        weight = float(xp.sum(weights))
+        total = self._weight + weight
+        if self._centered and weight:
+            mean = xp.sum(weights * both, axis=0) / weight
+            both = both - mean
+            shift = mean - self._mean
+            self._mean = self._mean + shift * (weight / total)
+            ratio = self._weight * (weight / total)
+            self._products += ratio * shift[:, None] * shift[None, :]
+        both = xp.sqrt(weights) * both
+        self._products += xp.matrix_transpose(both) @ both
+        self._weight = total
+
+    def add_unmatched(self, targets: Matrix, weights: Matrix) -> None:
+        """Add targets of rows without features, on the host."""
+        self._unmatched += float(np.sum(weights * targets**2))
+
+    @property
+    def square(self) -> float:
+        """Weighted sum of squares of the targets, around their mean."""
+        if self._products is None:
+            return self._unmatched
+        targets = self._products[self._n_features :, self._n_features :]
+        return float(np.trace(_arrays.to_host(targets))) + self._unmatched
+
+    def reduced(self) -> Reduced:
+        """Return A^T A and A^T t."""
+        n = self._n_features
+        mean, products = np.zeros(self._n_columns), np.zeros((self._n_columns,) * 2)
+        if self._products is not None:
+            mean, products = _arrays.to_host(self._mean), _arrays.to_host(self._products)
+        return Reduced(mean[:n], mean[n:], products[:n, :n], products[:n, n:])
+
+
+class TriangularRows:
+    """A triangular factor of the rows [1, A, t] of one term, or the rows while they are few.
+
+    The parameters are those of :class:`NormalEquations`.
+    """
+
+    def __init__(self, n_features: int, n_targets: int, centered: bool) -> None:
+        self._n_features = n_features
+        self._centered = centered
+        self._parts: list[Matrix] = [np.zeros((0, 1 + n_features + n_targets))]
+        self._unmatched = 0.0
+
+    def add(self, rows: Any, targets: Any, weights: Any) -> None:
+        """Add float64 rows (n, n_features) and targets (n, n_targets) with weights (n, 1)."""
+        rows, targets, weights = map(_arrays.to_host, (rows, targets, weights))
+        ones = np.full_like(weights, float(self._centered))
+        self._parts.append(np.sqrt(weights) * np.concatenate([ones, rows, targets], axis=1))
+        if sum(map(len, self._parts)) > 4 * self._parts[0].shape[1]:
+            self._compress()
+
+    def _compress(self) -> None:
+        stacked = np.concatenate(self._parts)
+        if len(stacked) > stacked.shape[1]:
+            stacked = np.linalg.qr(stacked, mode="r")
+        self._parts = [stacked]
+
+    add_unmatched = NormalEquations.add_unmatched
+
+    @property
+    def square(self) -> float:
+        """Weighted sum of squares of the targets, around their mean."""
+        return float(np.sum(self.reduced().targets ** 2)) + self._unmatched
+
+    def reduced(self) -> Reduced:
+        """Return A and t."""
+        self._compress()
+        ones, both = self._parts[0][:, 0], self._parts[0][:, 1:]
+        n, mean = self._n_features, np.zeros(both.shape[1])
+        if weight := ones @ ones:
+            mean = ones @ both / weight
+            both = both - np.outer(ones, mean)
+        return Reduced(mean[:n], mean[n:], both[:, :n], both[:, n:])
+
+
+Term = NormalEquations | TriangularRows
+
+
+class Solution(NamedTuple):
+    """Coefficients (n_targets, n_features), intercept (n_targets,), and how well determined."""
+
+    coefficients: Matrix
+    intercept: Matrix
+    condition: float
+
+
+def solve(
+    terms: Mapping[str | None, Term],
+    factors: Mapping[str | None, float],
+    alpha: Matrix,
+    relative: bool,
+    solver: str,
+) -> Solution:
+    """Minimise the sum of the terms times their factors, plus the penalty alpha * coefficient^2.
+
+    Parameters
+    ----------
+    terms : dict of NormalEquations for "cholesky", of TriangularRows otherwise
+        the values come first: the intercept is theirs
+    factors : dict of float
+        factor of each term
+    alpha : array, (1 or n_targets, n_features)
+    relative : bool
+        whether alpha is in units of the mean diagonal element of A^T A
+    solver : {"cholesky", "dual", "svd", "lstsq"}
+
+    Raises
+    ------
+    scipy.linalg.LinAlgError
+        from "cholesky" and "dual", if the matrix is singular to double precision
+
+    """
+    parts = {name: term.reduced() for name, term in terms.items()}
+    if solver == "cholesky":
+        features = sum(factors[name] * part.features for name, part in parts.items())
+        targets = sum(factors[name] * part.targets for name, part in parts.items())
+        trace = np.trace(features)
+    else:
+        roots = {name: math.sqrt(factor) for name, factor in factors.items()}
+        features = np.concatenate([roots[name] * part.features for name, part in parts.items()])
+        targets = np.concatenate([roots[name] * part.targets for name, part in parts.items()])
+        trace = np.sum(features**2)
+    if relative:
+        alpha = alpha * (trace / max(alpha.shape[1], 1))
+    columns = [targets] if len(alpha) == 1 else np.hsplit(targets, targets.shape[1])
+    solutions = [_SOLVERS[solver](features, t, a) for t, a in zip(columns, alpha)]
+    coefficients = np.concatenate([part for part, _ in solutions], axis=1).T
+    values = next(iter(parts.values()))
+    intercept = values.target_mean - coefficients @ values.feature_mean
+    return Solution(coefficients, intercept, max(condition for _, condition in solutions))
+
+
+def _cholesky(gram: Matrix, moment: Matrix, alpha: Matrix) -> tuple[Matrix, float]:
+    return _solve_positive(gram + np.diag(alpha), moment)
+
+
+def _dual(rows: Matrix, targets: Matrix, alpha: Matrix) -> tuple[Matrix, float]:
+    """Solve in the space of the rows: w = L^-1 A^T (A L^-1 A^T + 1)^-1 t with L = diag(alpha)."""
+    if not (alpha > 0).all():
+        raise ValueError("solver='dual' needs `alpha` > 0 for all properties; use solver='lstsq'")
+    scaled = rows / np.sqrt(alpha)
+    solution, condition = _solve_positive(scaled @ scaled.T + np.eye(len(rows)), targets)
+    return (scaled.T @ solution) / np.sqrt(alpha)[:, None], condition
+
+
+def _solve_positive(matrix: Matrix, right: Matrix) -> tuple[Matrix, float]:
+    """Solve with a Cholesky factorisation, and estimate the condition number."""
+    if not matrix.size:
+        return np.zeros_like(right), 1.0
+    norm = np.abs(matrix).sum(axis=0).max()
+    factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    reciprocal, _ = scipy.linalg.lapack.dpocon(factor[0], norm, uplo="L")
+    if reciprocal < EPSILON:
+        raise scipy.linalg.LinAlgError("the matrix is singular to double precision")
+    return scipy.linalg.cho_solve(factor, right, check_finite=False), float(1 / reciprocal)
+
+
+def _svd(rows: Matrix, targets: Matrix, alpha: Matrix) -> tuple[Matrix, float]:
+    """Solve with singular values, after scaling the columns so that one penalty holds for all."""
+    penalty, scale = float(alpha.max(initial=0.0)), np.ones_like(alpha)
+    if (alpha != penalty).any():
+        if not (alpha > 0).all():
+            raise ValueError("solver='svd' needs one `alpha`, or `alpha` > 0; use solver='lstsq'")
+        penalty, scale = 1.0, np.sqrt(alpha)
+    u, s, vt = scipy.linalg.svd(rows / scale, full_matrices=False, check_finite=False)
+    kept = s > EPSILON * max(rows.shape) * s.max(initial=0.0)
+    u, s, vt = u[:, kept], s[kept], vt[kept]
+    solution = vt.T @ ((s / (s**2 + penalty))[:, None] * (u.T @ targets)) / scale[:, None]
+    squares = s**2 + penalty
+    return solution, float(squares.max(initial=1.0) / squares.min(initial=np.inf)) if s.size else 1.0
+
+
+def _lstsq(rows: Matrix, targets: Matrix, alpha: Matrix) -> tuple[Matrix, float]:
+    """Solve the rows and, below them, those of the penalty; the shortest solution if several."""
+    penalised = np.diag(np.sqrt(alpha))[alpha > 0]
+    stacked = np.concatenate([rows, penalised])
+    right = np.concatenate([targets, np.zeros((len(penalised), targets.shape[1]))])
+    cutoff = EPSILON * max(stacked.shape)
+    solution, _, rank, s = scipy.linalg.lstsq(stacked, right, cond=cutoff, check_finite=False)
+    return solution, float((s[0] / s[rank - 1]) ** 2) if rank else 1.0
+
+
+_SOLVERS = {"cholesky": _cholesky, "dual": _dual, "svd": _svd, "lstsq": _lstsq}

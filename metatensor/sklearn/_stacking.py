@@ -1,0 +1,121 @@
+"""Least-squares rows made of the values and gradients of matched blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from metatensor import _arrays
+from metatensor.block import TensorBlock
+from metatensor.sklearn import _base
+from metatensor.sklearn._least_squares import NormalEquations, Term, TriangularRows
+from metatensor.sklearn._matching import VALUES
+
+Positions = npt.NDArray[np.intp]
+Array = npt.NDArray[np.float64]
+
+
+class Stack(NamedTuple):
+    """The rows of the values, or of one gradient: where they are in X, with targets and weights."""
+
+    name: str | None
+    features: TensorBlock
+    targets: TensorBlock
+    positions: Positions  # in the features, of each row of the targets; -1 for a row of zeros
+    weights: Array  # broadcast to the targets
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows that are not zero, one for each entry of the component axes."""
+        return int(np.count_nonzero(self.positions >= 0)) * math.prod(self.targets._values.shape[1:-1])
+
+    def add_to(self, problems: Sequence[Problem]) -> None:
+        """Add the rows to the sums, a bounded number at once."""
+        n_columns = len(self.features._properties) + len(self.targets._properties)
+        row_bytes = 8 * n_columns * math.prod(self.targets._values.shape[1:-1])
+        for chunk in _base.chunks(len(self.positions), row_bytes):
+            positions = self.positions[chunk]
+            targets = _arrays.to_host(_base.to_float64(self.targets._values[chunk, ...]))
+            weights = self.weights[chunk]
+            weights = np.broadcast_to(weights, (*targets.shape[:-1], weights.shape[-1]))
+            absent = positions < 0
+            if absent.any():
+                for problem in problems:
+                    problem.add_absent(self.name, _flat(targets[absent]), _flat(weights[absent]))
+                positions, targets, weights = positions[~absent], targets[~absent], weights[~absent]
+            if len(positions):
+                rows = _flat(_base.to_float64(_rows_at(self.features._values, positions)))
+                for problem in problems:
+                    problem.add(self.name, rows, _flat(targets), _flat(weights))
+
+
+def _rows_at(values: _arrays.Array, positions: Positions) -> _arrays.Array:
+    """Return rows without a copy if they follow each other."""
+    first, last = int(positions[0]), int(positions[-1])
+    if last - first == len(positions) - 1 and (np.diff(positions) == 1).all():
+        return values[first : last + 1, ...]
+    return _arrays.take(values, positions)
+
+
+def _flat(array: Any) -> Any:
+    """Return rows x components as rows."""
+    shape = (math.prod(array.shape[:-1]), array.shape[-1])
+    return _arrays.namespace(array).reshape(array, shape)
+
+
+class Problem:
+    """The sums of all terms, for the targets of one block that have the same weights.
+
+    Parameters
+    ----------
+    n_features : int
+    targets : slice
+        which properties of the block, with a start and a stop
+    solver : str
+        what the sums are for
+    centered : bool
+        whether there is an intercept
+    names : sequence of str or None
+        the terms, values first
+
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        targets: slice,
+        solver: str,
+        centered: bool,
+        names: Sequence[str | None],
+    ) -> None:
+        self.targets = targets
+        self.solver = solver
+        kind = NormalEquations if solver == "cholesky" else TriangularRows
+        n_targets = targets.stop - targets.start
+        self.terms: dict[str | None, Term] = {
+            name: kind(n_features, n_targets, centered and name is VALUES) for name in names
+        }
+
+    def add(self, name: str | None, rows: Any, targets: Array, weights: Array) -> None:
+        """Add rows (n, n_features) with targets (n, all targets) and weights (n, 1 or all targets)."""
+        targets = _arrays.from_host(targets[:, self.targets], rows)
+        self.terms[name].add(rows, targets, _arrays.from_host(self._column(weights), rows))
+
+    def add_absent(self, name: str | None, targets: Array, weights: Array) -> None:
+        """Add rows whose features are zero."""
+        self.terms[name].add_unmatched(targets[:, self.targets], self._column(weights))
+
+    def _column(self, weights: Array) -> Array:
+        if weights.shape[1] == 1:
+            return weights
+        weights = weights[:, self.targets]
+        if weights.shape[1] > 1 and (weights != weights[:, :1]).any():
+            raise ValueError(
+                "sample_weight must not differ between the properties of y after a first batch in which it "
+                "did not; give weights with all the properties from the first batch on"
+            )
+        return weights[:, :1]

@@ -1,0 +1,96 @@
+"""What transformers share: labelled data come out labelled, whatever `set_output` says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import TransformerMixin
+
+from metatensor import _checks
+from metatensor.labels import Labels, LabelsEntry
+from metatensor.sklearn import _base
+from metatensor.tensor import TensorMap
+
+
+class TensorTransformer(TransformerMixin, _base.TensorEstimator):
+    """Base of transformers of labelled data or arrays.
+
+    ``set_output`` wraps arrays in data frames as for any transformer, and leaves labelled data alone.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        keys = cls._sklearn_auto_wrap_output_keys
+        cls._sklearn_auto_wrap_output_keys = property(
+            lambda self: set() if hasattr(self, "feature_labels_in_") else keys
+        )
+
+    def set_output(self, *, transform: str | None = None) -> TensorTransformer:
+        """Say in which container arrays come out; labelled data stay as they are.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, optional
+            container of what `transform` and `fit_transform` give; None changes nothing
+
+        Returns
+        -------
+        TensorTransformer
+            self
+
+        """
+        if transform is not None:
+            # not the inherited method, which is not there after a fit to labelled data
+            config = getattr(self, "_sklearn_output_config", {})
+            self._sklearn_output_config = {**config, "transform": transform}
+        return self
+
+
+class LabelTransformer(TransformerMixin, _base.TensorEstimator, auto_wrap_output_keys=None):
+    """Base of transformers that need labels, and refuse arrays."""
+
+    def _tensor(self, X: Any) -> TensorMap:
+        if not _base.is_tensor(X):
+            raise TypeError(
+                f"{type(self).__name__} needs a TensorMap, or Rows of one, since it works on labels; "
+                f"got {_checks.kind(X)}"
+            )
+        return _base.to_tensor(X)
+
+    def set_output(self, *, transform: str | None = None) -> LabelTransformer:
+        """Do nothing: labelled data stay labelled.
+
+        Parameters
+        ----------
+        transform : str, optional
+            not used; here for pipelines, which pass it to all their steps
+
+        Returns
+        -------
+        LabelTransformer
+            self
+
+        """
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        return tags
+
+
+def feature_names(features: dict[LabelsEntry, Labels]) -> npt.NDArray[np.object_]:
+    """Return one string for each property, such as "center_type=29:n=3"."""
+    names = [
+        ":".join([*_parts(key), *_parts(entry)]) or "_=0"
+        for key, properties in features.items()
+        for entry in properties
+    ]
+    return np.array(names, dtype=object)
+
+
+def _parts(entry: LabelsEntry) -> list[str]:
+    return [f"{name}={value}" for name, value in zip(entry.names, entry) if name != "_"]

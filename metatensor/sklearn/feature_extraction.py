@@ -1,0 +1,320 @@
+"""Features of systems from blocks of atoms: moving keys, and summing over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils.validation import check_is_fitted
+
+from metatensor import _arrays, _checks
+from metatensor.block import TensorBlock
+from metatensor.labels import Labels
+from metatensor.operations.reductions import sum_over_samples
+from metatensor.sklearn import _alignment, _base
+from metatensor.sklearn._transformation import LabelTransformer, feature_names
+from metatensor.sklearn.rows import Rows
+from metatensor.tensor import TensorMap
+
+
+class KeysToProperties(LabelTransformer):
+    """Move dimensions of the keys to the properties, always to the same ones.
+
+    This is :meth:`metatensor.TensorMap.keys_to_properties`, with the keys and properties of the
+    result learnt in `fit`: what a block, or a property, that was there in `fit` would have given is
+    filled with zeros when it is absent later (a system without atoms of some type). That makes it
+    the first step of a pipeline for systems of changing composition.
+
+    Gradients move along; what is filled in has gradients of zero.
+
+    Parameters
+    ----------
+    keys : str or sequence of str
+        names of the dimensions to move, which become the first property dimensions
+    unknown : {"error", "ignore"}, default="error"
+        what to do with keys and properties that were not there in `fit`: refuse them, or leave them
+        out. Samples stay, with zeros for all known properties.
+
+    Attributes
+    ----------
+    properties_ : dict of LabelsEntry to Labels
+        the properties of each block of the result
+    n_features_in_ : int
+        number of properties of all blocks together
+    feature_labels_in_ : dict of LabelsEntry to Labels
+        the properties of each block in `fit`
+
+    See Also
+    --------
+    SumOverSamples : the usual next step
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> from metatensor.sklearn import KeysToProperties
+    >>> def block(atoms):
+    ...     samples = Labels(["system", "atom"], np.array(atoms))
+    ...     return TensorBlock(np.ones((len(atoms), 1)), samples, [], Labels.range("n", 1))
+    >>> types = Labels(["center_type"], np.array([[1], [8]]))
+    >>> water = TensorMap(types, [block([[0, 1], [0, 2]]), block([[0, 0]])])
+    >>> step = KeysToProperties("center_type").fit(water)
+    >>> hydrogen = TensorMap(Labels(["center_type"], np.array([[1]])), [block([[1, 0], [1, 1]])])
+    >>> step.transform(hydrogen).block().properties
+    Labels
+        center_type  n
+             1       0
+             8       0
+
+    """
+
+    def __init__(
+        self, keys: str | Sequence[str] = "center_type", *, unknown: Literal["error", "ignore"] = "error"
+    ) -> None:
+        self.keys = keys
+        self.unknown = unknown
+
+    def fit(self, X: Any, y: Any = None) -> KeysToProperties:
+        """Learn the keys and properties of the result.
+
+        Parameters
+        ----------
+        X : TensorMap or Rows
+        y : None
+            not used
+
+        Returns
+        -------
+        KeysToProperties
+            self, fitted
+
+        """
+        self._fit_moved(X)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Fit, and transform the same data, in one go.
+
+        Parameters
+        ----------
+        X : TensorMap or Rows
+        y : None
+            not used
+
+        Returns
+        -------
+        TensorMap or Rows
+            like X
+
+        """
+        return _base.like_container(X, self._fit_moved(X))
+
+    def _fit_moved(self, X: Any) -> TensorMap:
+        if self.unknown not in ("error", "ignore"):
+            raise ValueError(f"`unknown` must be 'error' or 'ignore', got {self.unknown!r}")
+        tensor = self._tensor(X)
+        self._remember_features(tensor)
+        moved = self._moved(tensor)
+        self._result_keys = moved._keys
+        self._components = [block._components for block in moved]
+        self.properties_ = {key: block._properties for key, block in moved.items()}
+        return moved
+
+    def _moved(self, tensor: TensorMap) -> TensorMap:
+        return tensor.keys_to_properties(_checks.names_tuple(self.keys, "keys"))
+
+    def transform(self, X: Any) -> Any:
+        """Move the keys.
+
+        Parameters
+        ----------
+        X : TensorMap or Rows
+            blocks and properties may be absent
+
+        Returns
+        -------
+        TensorMap or Rows
+            like X, always with the same keys and properties; a block of the result for which X has
+            no block at all has no samples
+
+        Raises
+        ------
+        ValueError
+            if X has keys or properties that were not there in `fit`, unless they are ignored
+
+        """
+        check_is_fitted(self)
+        tensor = self._tensor(X)
+        names = next(iter(self.feature_labels_in_)).names
+        if tensor._keys.names != names:
+            raise ValueError(
+                f"X has the key names {tensor._keys.names}, but KeysToProperties was fitted on {names}"
+            )
+        moved = self._moved(tensor)
+        if {key: block._properties for key, block in moved.items()} != self.properties_:
+            if self.unknown == "error":
+                self._refuse_unknown(moved)
+            moved = self._aligned(moved)
+        return _base.like_container(X, moved)
+
+    def _aligned(self, moved: TensorMap) -> TensorMap:
+        """Return the blocks of the result, each with all its properties and no other."""
+        blocks = []
+        for (key, properties), components in zip(
+            self.properties_.items(), self._components, strict=True
+        ):
+            position = moved._keys.position(key)
+            if position is None:
+                block = _without_samples(moved._blocks[0], components, properties)
+            else:
+                block = _alignment.take_properties(moved._blocks[position], properties)
+            blocks.append(block)
+        return TensorMap._of(self._result_keys, blocks, moved._info)
+
+    def _refuse_unknown(self, moved: TensorMap) -> None:
+        for key, block in moved.items():
+            known = self.properties_.get(key)
+            if known is None:
+                raise ValueError(
+                    f"X has keys that were not there in `fit`, and give a block with key {key.print()}; "
+                    "fit to data with all keys, or use unknown='ignore'"
+                )
+            extra = _alignment.find(block._properties, known) < 0
+            if extra.any():
+                raise ValueError(
+                    "X has keys or properties that were not there in `fit`: "
+                    f"{_base.entries_text(block._properties, extra)}; fit to data with all of them, or "
+                    "use unknown='ignore'"
+                )
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return one string for each property of the result, such as "center_type=29:n=3".
+
+        Parameters
+        ----------
+        input_features : None
+            not used
+
+        Returns
+        -------
+        array of str
+
+        """
+        check_is_fitted(self)
+        return feature_names(self.properties_)
+
+
+def _without_samples(
+    like: TensorBlock, components: tuple[Labels, ...], properties: Labels
+) -> TensorBlock:
+    """Return a block without samples, whose gradients have the names of another block's."""
+    gradients = {}
+    for name, gradient in like._gradients.items():
+        own = gradient._components[: len(gradient._components) - len(like._components)]
+        gradients[name] = _without_samples(gradient, own + components, properties)
+    shape = (0, *map(len, components), len(properties))
+    samples = Labels.empty(like._samples._names)
+    values = _arrays.full(shape, 0, like._values)
+    return TensorBlock._of(values, samples, components, properties, gradients)
+
+
+class SumOverSamples(LabelTransformer):
+    """Sum the samples that agree in all dimensions but some, usually the atoms of each system.
+
+    This is :func:`metatensor.operations.sum_over_samples`. Gradients are summed likewise: rows whose
+    samples fall together, and which agree in all their other dimensions, are added.
+
+    If the samples of the result are the rows of Rows, every row gets one in each block: zero where
+    there was nothing to sum (a system without atoms of some type).
+
+    Parameters
+    ----------
+    dimensions : str or sequence of str, default="atom"
+        names of the sample dimensions to remove
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        number of properties of all blocks together
+    feature_labels_in_ : dict of LabelsEntry to Labels
+        the properties of each block
+
+    See Also
+    --------
+    KeysToProperties : the usual step before
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> from metatensor.sklearn import SumOverSamples
+    >>> atoms = Labels(["system", "atom"], np.array([[0, 0], [0, 1], [1, 0]]))
+    >>> block = TensorBlock(np.array([[1.0], [2.0], [4.0]]), atoms, [], Labels.range("n", 1))
+    >>> X = TensorMap(Labels.single(), [block])
+    >>> SumOverSamples("atom").fit_transform(X).block().values.ravel()
+    array([3., 4.])
+
+    """
+
+    def __init__(self, dimensions: str | Sequence[str] = "atom") -> None:
+        self.dimensions = dimensions
+
+    def fit(self, X: Any, y: Any = None) -> SumOverSamples:
+        """Check X; there is nothing to learn.
+
+        Parameters
+        ----------
+        X : TensorMap or Rows
+        y : None
+            not used
+
+        Returns
+        -------
+        SumOverSamples
+            self
+
+        """
+        self._remember_features(self._tensor(X))
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Sum over samples.
+
+        Parameters
+        ----------
+        X : TensorMap or Rows
+
+        Returns
+        -------
+        TensorMap or Rows
+            like X
+
+        """
+        total = sum_over_samples(self._tensor(X), self.dimensions)
+        if isinstance(X, Rows) and set(X.by) == set(total.sample_names):
+            blocks = [_alignment.spread_samples(block, X.rows) for block in total]
+            total = TensorMap._of(total._keys, blocks)
+        return _base.like_container(X, total)
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return one string for each property, such as "center_type=29:n=3".
+
+        Parameters
+        ----------
+        input_features : None
+            not used
+
+        Returns
+        -------
+        array of str
+
+        """
+        check_is_fitted(self, "feature_labels_in_")
+        return feature_names(self.feature_labels_in_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags

@@ -1,0 +1,433 @@
+"""How far predictions are from the truth, for values and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import sklearn.metrics
+from sklearn.utils.validation import check_array, check_consistent_length
+
+from metatensor import _arrays
+from metatensor.block import TensorBlock
+from metatensor.labels import Labels, LabelsEntry
+from metatensor.sklearn import _alignment, _base, _matching
+from metatensor.tensor import TensorMap
+
+Array = npt.NDArray[np.float64]
+Selection = int | Mapping[str, int] | Labels | LabelsEntry
+
+_NAMES = _matching.Names("y_true", "y_pred")
+
+
+class _Errors(NamedTuple):
+    """What to compare in one block: true values, what predictions are off, and weights."""
+
+    key: LabelsEntry
+    block: TensorBlock
+    truth: Array
+    difference: Array
+    weights: Array
+    has_mean: bool
+
+
+#: sums over the samples whose ratio a metric is made of
+_Sums = Callable[[_Errors], tuple[Array, Array]]
+
+
+def rmse(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    gradient: str | None = None,
+    keys: Selection | None = None,
+    per_key: bool = False,
+    per_component: bool = False,
+    per_property: bool = False,
+    normalize: Any = None,
+    sample_weight: Any = None,
+) -> float | TensorMap:
+    """Return the root of the mean squared error, over all values of all blocks together.
+
+    Gradients: compared on request, matched by label. A gradient row that only y_true has counts
+    as predicted to be zero; one that only y_pred has does not count.
+
+    Parameters
+    ----------
+    y_true, y_pred : TensorMap, Rows, or array (n_samples,) or (n_samples, n_targets)
+        true and predicted values, matched by label; y_pred must have all the samples of y_true
+    gradient : str, optional
+        compare the gradients with respect to this parameter instead of the values
+    keys : int, dict, Labels or LabelsEntry, optional
+        which blocks of y_true to compare, as in :meth:`metatensor.TensorMap.blocks`
+    per_key, per_component, per_property : bool, default=False
+        give one error for each block, entry of the component axes, or property
+    normalize : "n_atoms" or array (n_rows,), optional
+        divide truth and prediction by a number for each row; "n_atoms" counts the rows that the
+        gradient "positions" of y_true has for each sample
+    sample_weight : array (n_rows,), TensorMap or Rows, optional
+        as in :meth:`metatensor.sklearn.Ridge.fit`
+
+    Returns
+    -------
+    float, or TensorMap
+        a float64 map on request of more than one error, with one sample in each block
+
+    Raises
+    ------
+    ValueError
+        if y_true and y_pred do not match, or there is nothing to compare
+
+    See Also
+    --------
+    get_scorer : metrics for ``scoring=`` of scikit-learn's tools
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> from metatensor.sklearn.metrics import rmse
+    >>> samples, energy = Labels.range("system", 2), Labels.range("energy", 1)
+    >>> truth, prediction = (
+    ...     TensorMap(Labels.single(), [TensorBlock(np.array(values), samples, [], energy)])
+    ...     for values in ([[1.0], [2.0]], [[4.0], [6.0]])
+    ... )
+    >>> round(rmse(truth, prediction), 4)
+    3.5355
+
+    """
+    errors = _compare(y_true, y_pred, gradient, keys, normalize, sample_weight)
+    return _reduce(errors, _squared, np.sqrt, per_key, per_component, per_property)
+
+
+def mae(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    gradient: str | None = None,
+    keys: Selection | None = None,
+    per_key: bool = False,
+    per_component: bool = False,
+    per_property: bool = False,
+    normalize: Any = None,
+    sample_weight: Any = None,
+) -> float | TensorMap:
+    """Return the mean absolute error, over all values of all blocks together.
+
+    Gradients: as in :func:`rmse`.
+
+    Parameters
+    ----------
+    y_true, y_pred, gradient, keys, per_key, per_component, per_property, normalize, sample_weight
+        as in :func:`rmse`
+
+    Returns
+    -------
+    float, or TensorMap
+        as :func:`rmse`
+
+    Examples
+    --------
+    >>> from metatensor.sklearn.metrics import mae
+    >>> mae([1.0, 2.0], [4.0, 6.0])
+    3.5
+
+    """
+    errors = _compare(y_true, y_pred, gradient, keys, normalize, sample_weight)
+    return _reduce(errors, _absolute, np.asarray, per_key, per_component, per_property)
+
+
+def r2(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    gradient: str | None = None,
+    keys: Selection | None = None,
+    per_key: bool = False,
+    per_component: bool = False,
+    per_property: bool = False,
+    normalize: Any = None,
+    sample_weight: Any = None,
+) -> float | TensorMap:
+    """Return the coefficient of determination, over all values of all blocks together.
+
+    That is one minus the squared error over the squared distance of the truth from its reference:
+    the mean of each property for blocks that are invariant to rotations, zero for all others and
+    for gradients. Without any such distance it is 1 if there is no error either, else 0.
+
+    Gradients: as in :func:`rmse`.
+
+    Parameters
+    ----------
+    y_true, y_pred, gradient, keys, per_key, per_component, per_property, normalize, sample_weight
+        as in :func:`rmse`
+
+    Returns
+    -------
+    float, or TensorMap
+        as :func:`rmse`
+
+    Examples
+    --------
+    >>> from metatensor.sklearn.metrics import r2
+    >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 4.0])
+    0.5
+
+    """
+    errors = _compare(y_true, y_pred, gradient, keys, normalize, sample_weight)
+    return _reduce(errors, _explained, lambda ratio: 1 - ratio, per_key, per_component, per_property)
+
+
+# ---- what to compare
+
+
+def _compare(
+    y_true: Any, y_pred: Any, gradient: str | None, keys: Selection | None, normalize: Any, sample_weight: Any
+) -> list[_Errors]:
+    y_true, y_pred = _same_containers(y_true, y_pred)
+    truth = _base.to_tensor(y_true)
+    pairs = _matching.match(truth, _base.to_tensor(y_pred), _NAMES)
+    weights = _matching.term_weights(sample_weight, y_true, pairs)
+    numbers = _numbers(normalize, y_true)
+    positions = range(len(pairs)) if keys is None else [int(p) for p in truth._matches(keys)]
+    return [_errors(pairs[p], gradient, weights[p], numbers[p]) for p in positions]
+
+
+def _same_containers(y_true: Any, y_pred: Any) -> tuple[_base.Tensor, _base.Tensor]:
+    """Return both as labelled data, matched by position if one is an array."""
+    if _base.is_tensor(y_true) and _base.is_tensor(y_pred):
+        return y_true, y_pred
+    for y in (y_true, y_pred):
+        if isinstance(y, TensorMap):
+            raise TypeError("y_true and y_pred must both be labelled, or both be arrays or Rows")
+    arrays = [check_array(y, ensure_2d=False, dtype="numeric") for y in (y_true, y_pred)]
+    check_consistent_length(*arrays)
+    matrices = [array[:, None] if array.ndim == 1 else array for array in arrays]
+    if matrices[0].shape != matrices[1].shape:
+        raise ValueError(
+            f"y_true and y_pred must have the same shape, got {arrays[0].shape} and {arrays[1].shape}"
+        )
+    first, second = (_base.from_matrix(matrix, "target") for matrix in matrices)
+    return first, second
+
+
+def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
+    """Return what to divide the samples of each block by."""
+    tensor = _base.to_tensor(y_true)
+    if normalize is None:
+        return [None] * len(tensor)
+    if not isinstance(normalize, str):
+        return list(_matching.row_weights(normalize, y_true))
+    if normalize != "n_atoms":
+        raise ValueError(f"`normalize` must be 'n_atoms' or an array, got {normalize!r}")
+    numbers = []
+    for block in tensor:
+        if not block.has_gradient("positions"):
+            raise ValueError("normalize='n_atoms' needs y_true to have the gradient 'positions', to count its rows")
+        rows = block.gradient("positions")._samples._table[:, 0]
+        counts = np.bincount(rows, minlength=len(block._samples)).astype(np.float64)
+        if (counts == 0).any():
+            raise ValueError(
+                "normalize='n_atoms' counts the rows of the gradient 'positions' of y_true, there are none "
+                f"for {_base.entries_text(block._samples, counts == 0)}"
+            )
+        numbers.append(counts)
+    return numbers
+
+
+def _errors(
+    pair: _matching.Pair,
+    gradient: str | None,
+    weights: dict[str | None, Array],
+    numbers: Array | None,
+) -> _Errors:
+    """Return the errors of the values, or of one gradient, of a block."""
+    block, predicted, positions = pair.wanted, pair.given, pair.samples
+    if gradient is not None:
+        for name, where in zip(_NAMES, (block, predicted), strict=True):
+            if not where.has_gradient(gradient):
+                raise ValueError(
+                    f"{name} has no gradient {gradient!r} to compare, only {where.gradients_list()}"
+                )
+        positions = pair.gradient_rows(gradient, _NAMES)
+        block, predicted = block._gradients[gradient], predicted._gradients[gradient]
+        if numbers is not None:
+            numbers = numbers[block._samples._table[:, 0]]
+    if block._properties != predicted._properties:
+        predicted = _reordered(pair.key, block, predicted)
+    truth = _host(block)
+    prediction = np.where(
+        _with_axes(positions >= 0, truth), _host(predicted)[positions], 0.0
+    ) if len(predicted._samples) else np.zeros_like(truth)
+    if numbers is not None:
+        truth, prediction = truth / _with_axes(numbers, truth), prediction / _with_axes(numbers, truth)
+    has_mean = gradient is None and _base.is_invariant(pair.key, pair.wanted)
+    spread = np.broadcast_to(weights[gradient], truth.shape)
+    return _Errors(pair.key, block, truth, truth - prediction, spread, has_mean)
+
+
+def _reordered(key: LabelsEntry, block: TensorBlock, predicted: TensorBlock) -> TensorBlock:
+    """Return predictions with the properties in the order of the truth."""
+    properties = block._properties
+    if set(properties._names) != set(predicted._properties._names) or len(properties) != len(
+        predicted._properties
+    ) or (_alignment.find(properties, predicted._properties) < 0).any():
+        raise ValueError(f"y_true and y_pred must have the same properties, in the block with key {key.print()}")
+    return _alignment.take_properties(predicted, properties)
+
+
+def _host(block: TensorBlock) -> Array:
+    return _arrays.to_host(_arrays.detach(block._values)).astype(np.float64)
+
+
+def _with_axes(numbers: npt.NDArray[Any], values: Array) -> npt.NDArray[Any]:
+    return numbers.reshape(-1, *[1] * (values.ndim - 1))
+
+
+# ---- sums whose ratio is the metric
+
+
+def _squared(errors: _Errors) -> tuple[Array, Array]:
+    return errors.weights * errors.difference**2, errors.weights
+
+
+def _absolute(errors: _Errors) -> tuple[Array, Array]:
+    return errors.weights * np.abs(errors.difference), errors.weights
+
+
+def _explained(errors: _Errors) -> tuple[Array, Array]:
+    distance = errors.truth
+    if errors.has_mean and errors.weights.any():
+        total = errors.weights.sum(axis=0)
+        mean = (errors.weights * distance).sum(axis=0) / np.where(total > 0, total, 1)
+        distance = distance - mean
+    return errors.weights * errors.difference**2, errors.weights * distance**2
+
+
+def _reduce(
+    errors: list[_Errors],
+    sums: _Sums,
+    finish: Callable[[Array], Array],
+    per_key: bool,
+    per_component: bool,
+    per_property: bool,
+) -> float | TensorMap:
+    """Sum over everything that is not asked for apart, and finish with the ratio."""
+    if not any(error.weights.any() for error in errors):
+        raise ValueError("there is nothing to compare: no samples, or no weights above zero")
+    totals: list[tuple[Array, Array]] = []
+    for error in errors:
+        last = error.truth.ndim - 1
+        axes = [0, *([] if per_component else range(1, last)), *([] if per_property else [last])]
+        first, second = sums(error)
+        totals.append((first.sum(axis=tuple(axes)), second.sum(axis=tuple(axes))))
+    if not (per_key or per_component or per_property):
+        return float(finish(_ratio(sum(first for first, _ in totals), sum(second for _, second in totals))))
+    labels = [_kept_labels(error.block, per_component, per_property) for error in errors]
+    if not per_key:
+        if any(other != labels[0] for other in labels):
+            raise ValueError(
+                "blocks must have the same components and properties for errors of all keys together; "
+                "use per_key=True"
+            )
+        totals = [(sum(first for first, _ in totals), sum(second for _, second in totals))]
+        labels = labels[:1]
+    blocks = []
+    for (first, second), (components, properties) in zip(totals, labels):
+        shape = (1, *map(len, components), len(properties))
+        values = finish(_ratio(first, second)).reshape(shape)
+        blocks.append(TensorBlock._of(values, Labels.single(), components, properties))
+    return TensorMap._of(_keys_of(errors) if per_key else Labels.single(), blocks)
+
+
+def _kept_labels(block: TensorBlock, per_component: bool, per_property: bool) -> tuple[tuple[Labels, ...], Labels]:
+    components = block._components if per_component else ()
+    return components, block._properties if per_property else Labels.single()
+
+
+def _keys_of(errors: list[_Errors]) -> Labels:
+    keys = errors[0].key._labels
+    return keys._like(keys._table[[error.key._row for error in errors]])
+
+
+def _ratio(first: Any, second: Any) -> Array:
+    """Divide sums; without any distance to explain, an error counts as all of it."""
+    safe = np.where(second > 0, second, 1.0)
+    return np.where(second > 0, first / safe, np.where(first > 0, 1.0, 0.0))
+
+
+# ---- scorers
+
+_GREATER_IS_BETTER: dict[Callable[..., Any], bool] = {rmse: False, mae: False, r2: True}
+
+
+def make_scorer(
+    metric: Callable[..., Any], *, greater_is_better: bool | None = None, **options: Any
+) -> Callable[..., float]:
+    """Make a scorer for ``scoring=`` of scikit-learn's tools.
+
+    Parameters
+    ----------
+    metric : callable
+        a function of this module, or any other one of y_true and y_pred
+    greater_is_better : bool, optional
+        whether the score is the metric, or minus the metric; known for the functions of this
+        module, True for others
+    **options
+        arguments of the metric, such as ``gradient="positions"``
+
+    Returns
+    -------
+    callable
+        a scorer of scikit-learn
+
+    Examples
+    --------
+    >>> from metatensor.sklearn.metrics import make_scorer, mae
+    >>> scoring = make_scorer(mae, gradient="positions")
+
+    """
+    if greater_is_better is None:
+        greater_is_better = _GREATER_IS_BETTER.get(metric, True)
+    return sklearn.metrics.make_scorer(metric, greater_is_better=greater_is_better, **options)
+
+
+def get_scorer(scoring: str, **options: Any) -> Callable[..., float]:
+    """Return the scorer with a name, for values or a gradient.
+
+    Parameters
+    ----------
+    scoring : str
+        "neg_rmse", "neg_mae" or "r2", for the values; followed by ":" and the name of a parameter,
+        as in "neg_rmse:positions", for the gradient with respect to it
+    **options
+        further arguments of the metric
+
+    Returns
+    -------
+    callable
+        a scorer of scikit-learn
+
+    Raises
+    ------
+    ValueError
+        if there is no such metric
+
+    Examples
+    --------
+    >>> from metatensor.sklearn.metrics import get_scorer
+    >>> scoring = {"energy": get_scorer("neg_rmse"), "forces": get_scorer("neg_rmse:positions")}
+
+    """
+    name, _, gradient = scoring.partition(":")
+    metrics = {"neg_rmse": rmse, "neg_mae": mae, "r2": r2}
+    if name not in metrics:
+        raise ValueError(
+            f"`scoring` must be one of {list(metrics)}, with ':' and the name of a gradient behind it "
+            f"or not, got {scoring!r}"
+        )
+    if gradient:
+        options["gradient"] = gradient
+    return make_scorer(metrics[name], **options)

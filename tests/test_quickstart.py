@@ -1,0 +1,134 @@
+"""The example runs, its results make sense, and its model predicts true derivatives."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111
+
+import metatensor
+from metatensor.datasets import make_alloys, radial_descriptor
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "quickstart.py"
+SYSTEMS = 60
+STEP = 2e-5  # a pair at the cutoff has a kink in its second derivative
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quickstart") / "output"
+    command = [sys.executable, SCRIPT, folder, "--systems", str(SYSTEMS)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    return folder, finished.stdout
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return joblib.load(run[0] / "model.joblib")
+
+
+def table(text):
+    """Return the six errors of each training: energy, forces, strain; cross-validated, held out."""
+    rows = re.findall(r"^(\w[\w ,]*?) {2,}((?: +[\d.e+-]+){6})$", text, flags=re.MULTILINE)
+    return {name: np.array(errors.split(), dtype=float) for name, errors in rows}
+
+
+def test_gradients_make_the_model_better(run):
+    errors = table(run[1])
+    baseline, energies, full = (
+        errors[name] for name in ("composition", "energies only", "energies, forces, strain")
+    )
+    assert np.all(energies < 0.6 * baseline)
+    assert np.all(full < 0.25 * baseline)
+    assert np.all(full < energies)
+
+
+def test_files_are_complete(run, model):
+    folder, _ = run
+    assert {path.name for path in folder.iterdir()} == {
+        "parity.png",
+        "model.joblib",
+        "predictions.mts",
+    }
+    assert (folder / "parity.png").read_bytes().startswith(b"\x89PNG")
+    saved = metatensor.load(folder / "predictions.mts")
+    data = make_alloys(SYSTEMS, verbose=False)
+    expected = model.predict(data.descriptor).block()
+    block = saved.block()
+    assert len(block.samples) == SYSTEMS // 4
+    np.testing.assert_allclose(block.values, expected.values[block.samples["system"]], rtol=1e-9)
+    forces = expected.gradient("positions")
+    positions = [
+        forces.samples.position(row[[1, 1, 2]])
+        for row in block.gradient("positions").samples.values
+    ]
+    np.testing.assert_allclose(
+        block.gradient("positions").values, forces.values[positions], rtol=1e-9, atol=1e-9
+    )
+
+
+def displaced(atoms, atom, axis, step):
+    moved = atoms.copy()
+    moved.positions[atom, axis] += step
+    return moved
+
+
+def strained(atoms, row, column, step):
+    matrix = np.eye(3)
+    matrix[row, column] += step
+    moved = atoms.copy()
+    moved.set_cell(atoms.cell @ matrix)
+    moved.positions = atoms.positions @ matrix
+    return moved
+
+
+def slab():
+    """Return a surface of two of the three elements, periodic in two directions."""
+    atoms = fcc111("Au", (2, 2, 3), vacuum=5.0)
+    atoms.symbols[:4] = "Ni"
+    atoms.positions += np.random.default_rng(0).normal(scale=0.1, size=atoms.positions.shape)
+    return atoms
+
+
+STRUCTURES = {
+    "alloy": lambda: make_alloys(1, random_state=7, verbose=False).systems[0],
+    "one atom": lambda: bulk("Ni"),
+    "slab": slab,
+    "molecule": lambda: Atoms("CuAu", positions=[[0, 0, 0], [0, 0, 2.4]]),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_predicted_gradients_are_derivatives_of_predicted_energies(model, name):
+    atoms = STRUCTURES[name]()
+
+    def energy(atoms):
+        return model.predict(radial_descriptor([atoms])).block().values[0, 0]
+
+    def derivative(move, first, second):
+        moves = [move(atoms, first, second, factor * STEP) for factor in (2, 1, -1, -2)]
+        return np.dot([-1, 8, -8, 1], [energy(moved) for moved in moves]) / (12 * STEP)
+
+    block = model.predict(radial_descriptor([atoms])).block()
+    positions, strain = np.zeros((len(atoms), 3)), block.gradient("strain").values[0, :, :, 0]
+    gradient = block.gradient("positions")
+    positions[gradient.samples["atom"]] = gradient.values[:, :, 0]
+    numeric_positions = [
+        [derivative(displaced, k, axis) for axis in range(3)] for k in range(len(atoms))
+    ]
+    numeric_strain = [
+        [derivative(strained, row, column) for column in range(3)] for row in range(3)
+    ]
+    for parameter, analytic, numeric in (
+        ("positions", positions, numeric_positions),
+        ("strain", strain, numeric_strain),
+    ):
+        error = np.abs(analytic - numeric).max() / max(np.abs(analytic).max(), 1e-3)
+        print(f"{name}, {parameter}: relative error {error:.1e}")
+        assert error < 1e-8, parameter
