@@ -186,6 +186,7 @@ cdef class Slots:
             for i in range(count):
                 at = home(codes[i], self.capacity)
                 end = at + LONGEST_PROBE
+                at += is_other(slots[at], codes[i], self.tags)  # without a branch to predict
                 at = seek(slots, table, row, codes[i], self.tags, at, end)
                 if at == end:
                     return CROWDED
