@@ -65,14 +65,14 @@ X_train, X_test, X_composition_train, X_composition_test, y_train, y_test = spli
 # %%
 # The model
 # ---------
-# Blocks side by side, sums over the atoms of each system, one scale for all features, linear least
+# Sums over the atoms of each system, blocks side by side, one scale for all features, linear least
 # squares. No means and no intercept, so that energies are sums over atoms. A scale of its own for
 # each feature would blow up those that the training structures hardly ever reach.
 
 pipeline = Pipeline(
     [
-        ("join", KeysToProperties(["center_type", "neighbor_type"])),
         ("sum", SumOverSamples("atom")),
+        ("join", KeysToProperties(["center_type", "neighbor_type"])),
         ("scale", StandardScaler(with_mean=False, with_std="block")),
         ("fit", Ridge(fit_intercept=False)),
     ]
