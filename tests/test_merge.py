@@ -185,7 +185,7 @@ def tensors(draw, asarray=np.asarray, same_properties=False):
 moves = st.sampled_from([["a"], ["b"], ["b", "a"], ["a", "b"], []])
 fills = st.sampled_from([0.0, -1.0, 0.5])
 each_library = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -45,7 +45,7 @@ def io_errors(file: Any, use_numpy: bool = False) -> Iterator[None]:
 
 
 def write_to_path(path: str, write: Callable[[Sink], None]) -> None:
-    """Write a file as a whole or not at all: what was there before stays until the new one is complete."""
+    """Write a file as a whole or not at all: the old one stays until the new one is complete."""
     if os.path.islink(path):
         path = os.path.realpath(path)
     try:

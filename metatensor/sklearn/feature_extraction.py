@@ -311,7 +311,7 @@ class SumOverSamples(LabelTransformer):
         array of str
 
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "feature_labels_in_")
         return feature_names(self.feature_labels_in_)
 
     def __sklearn_tags__(self) -> Any:

@@ -192,7 +192,7 @@ def _compare(
     weights = _matching.term_weights(sample_weight, y_true, pairs)
     numbers = _numbers(normalize, y_true)
     positions = range(len(pairs)) if keys is None else [int(p) for p in truth._matches(keys)]
-    return [_errors(pairs[p], gradient, weights[p][gradient], numbers[p]) for p in positions]
+    return [_errors(pairs[p], gradient, weights[p], numbers[p]) for p in positions]
 
 
 def _same_containers(y_true: Any, y_pred: Any) -> tuple[_base.Tensor, _base.Tensor]:
@@ -238,7 +238,10 @@ def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
 
 
 def _errors(
-    pair: _matching.Pair, gradient: str | None, weights: Array, numbers: Array | None
+    pair: _matching.Pair,
+    gradient: str | None,
+    weights: dict[str | None, Array],
+    numbers: Array | None,
 ) -> _Errors:
     """Return the errors of the values, or of one gradient, of a block."""
     block, predicted, positions = pair.wanted, pair.given, pair.samples
@@ -261,8 +264,8 @@ def _errors(
     if numbers is not None:
         truth, prediction = truth / _with_axes(numbers, truth), prediction / _with_axes(numbers, truth)
     has_mean = gradient is None and _base.is_invariant(pair.key, pair.wanted)
-    weights = np.broadcast_to(weights, truth.shape)
-    return _Errors(pair.key, block, truth, truth - prediction, weights, has_mean)
+    spread = np.broadcast_to(weights[gradient], truth.shape)
+    return _Errors(pair.key, block, truth, truth - prediction, spread, has_mean)
 
 
 def _reordered(key: LabelsEntry, block: TensorBlock, predicted: TensorBlock) -> TensorBlock:
