@@ -24,6 +24,11 @@ html_static_path: list[str] = []
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the signature is for reading, numpydoc sections say shapes and types
 autodoc_preserve_defaults = True
+# what scikit-learn adds to every estimator refers to pages of its own documentation
+routing = ["fit", "partial_fit", "predict", "score", "transform", "inverse_transform"]
+autodoc_default_options = {
+    "exclude-members": ",".join(f"set_{method}_request" for method in routing)
+}
 numpydoc_show_class_members = False
 numpydoc_use_plots = False
 
