@@ -164,6 +164,41 @@ def copy(array: Array) -> Array:
     return namespace(array).asarray(array, copy=True)
 
 
+class Copier:
+    """Makes C-contiguous copies of many arrays; those of numpy share pieces of memory.
+
+    Large pieces come in large pages, which are faster to fill for the first time than many small
+    ones. A piece lives as long as one of the copies in it, so that it must not be too large.
+
+    Parameters
+    ----------
+    nbytes : int
+        what all the copies will need
+
+    """
+
+    _LARGE = 1 << 22  # from here on numpy itself asks for large pages
+    _PIECE = 1 << 24
+
+    def __init__(self, nbytes: int) -> None:
+        self._missing = nbytes
+        self._shares = nbytes >= self._LARGE
+        self._piece = np.empty(0, dtype=np.uint8)
+
+    def copy(self, array: Array) -> Array:
+        """Return a C-contiguous copy."""
+        if not self._shares or library(array) != "numpy" or array.nbytes >= self._LARGE:
+            return copy(array)
+        size = -(-array.nbytes // 64) * 64
+        if size > self._piece.size:
+            self._piece = np.empty(max(size, min(self._PIECE, self._missing)), dtype=np.uint8)
+        memory, self._piece = self._piece[: array.nbytes], self._piece[size:]
+        self._missing -= size
+        copied = memory.view(array.dtype).reshape(array.shape)
+        copied[...] = array
+        return copied
+
+
 def is_contiguous(array: Array) -> bool:
     """Tell whether the data is in C order; libraries without strides always say yes."""
     name = library(array)

@@ -31,7 +31,9 @@ class Stack(NamedTuple):
     @property
     def n_rows(self) -> int:
         """Number of rows that are not zero, one for each entry of the component axes."""
-        return int(np.count_nonzero(self.positions >= 0)) * math.prod(self.targets._values.shape[1:-1])
+        return int(np.count_nonzero(self.positions >= 0)) * math.prod(
+            self.targets._values.shape[1:-1]
+        )
 
     def add_to(self, problems: Sequence[Problem]) -> None:
         """Add the rows to the sums, a bounded number at once."""

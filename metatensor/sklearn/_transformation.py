@@ -48,8 +48,11 @@ class TensorTransformer(TransformerMixin, _base.TensorEstimator):
         return self
 
 
-class LabelTransformer(TransformerMixin, _base.TensorEstimator, auto_wrap_output_keys=None):
+class LabelTransformer(TransformerMixin, _base.TensorEstimator):
     """Base of transformers that need labels, and refuse arrays."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
 
     def _tensor(self, X: Any) -> TensorMap:
         if not _base.is_tensor(X):

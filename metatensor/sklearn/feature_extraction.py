@@ -71,7 +71,10 @@ class KeysToProperties(LabelTransformer):
     """
 
     def __init__(
-        self, keys: str | Sequence[str] = "center_type", *, unknown: Literal["error", "ignore"] = "error"
+        self,
+        keys: str | Sequence[str] = "center_type",
+        *,
+        unknown: Literal["error", "ignore"] = "error",
     ) -> None:
         self.keys = keys
         self.unknown = unknown

@@ -200,7 +200,10 @@ class StandardScaler(OneToOneFeatureMixin, TensorTransformer):
         )
 
     def _mapped(
-        self, X: Any, on_values: Callable[..., _arrays.Array], on_gradients: Callable[..., _arrays.Array]
+        self,
+        X: Any,
+        on_values: Callable[..., _arrays.Array],
+        on_gradients: Callable[..., _arrays.Array],
     ) -> Any:
         """Apply functions of (values, mean, scale) and (values, scale) to all blocks."""
         tensor = _base.to_tensor(self._labelled_features(X))

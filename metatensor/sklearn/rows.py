@@ -198,7 +198,11 @@ class Rows:
     def _warn_of_lost_gradients(self) -> None:
         """Warn once for all that was made of the same data, and not in metrics."""
         tensor, warned = self._source.tensor, self._source.warned
-        lost = [name for name in tensor._blocks[0].gradients_list() if name not in warned] if len(tensor) else []
+        lost = (
+            [name for name in tensor._blocks[0].gradients_list() if name not in warned]
+            if len(tensor)
+            else []
+        )
         if lost and not _is_scoring():
             warned.update(lost)
             warnings.warn(

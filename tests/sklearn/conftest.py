@@ -66,7 +66,9 @@ def to_block(parts, names, properties, dtype, gradients=True):
     if not gradients:
         return block
     rows = [(n, s[0], a) for n, s in enumerate(samples) for a in sorted(parts[s][1])]
-    values = np.array([parts[samples[n]][1][a] for n, _, a in rows], dtype=dtype).reshape(-1, 3, size)
+    values = np.array([parts[samples[n]][1][a] for n, _, a in rows], dtype=dtype).reshape(
+        -1, 3, size
+    )
     block.add_gradient(
         "positions",
         TensorBlock(
@@ -76,7 +78,9 @@ def to_block(parts, names, properties, dtype, gradients=True):
     values = np.array([parts[s][2] for s in samples], dtype=dtype).reshape(-1, 3, 3, size)
     components = [Labels.range("xyz_1", 3), Labels.range("xyz_2", 3)]
     rows = [(n,) for n in range(len(samples))]
-    block.add_gradient("strain", TensorBlock(values, labels(["sample"], rows), components, properties))
+    block.add_gradient(
+        "strain", TensorBlock(values, labels(["sample"], rows), components, properties)
+    )
     return block
 
 
@@ -91,7 +95,9 @@ def make_features(systems, numbers=None, dtype=np.float64, gradients=True):
             for i, j, vector, u in pairs_of(system):
                 if (system.types[i], system.types[j]) == (center_type, neighbor_type):
                     derivative = POWERS * u ** (POWERS - 1)
-                    add_parts(parts, (number, i), u**POWERS, *gradients_of(i, j, vector, derivative))
+                    add_parts(
+                        parts, (number, i), u**POWERS, *gradients_of(i, j, vector, derivative)
+                    )
         blocks.append(to_block(parts, ["system", "atom"], properties, dtype, gradients))
     return TensorMap(labels(["center_type", "neighbor_type"], keys), blocks)
 
@@ -110,9 +116,16 @@ def make_energies(systems, numbers=None, dtype=np.float64, gradients=True):
             add_parts(parts, (number,), -np.sqrt(density[[atom]]), {}, np.zeros((3, 3, 1)))
         for i, j, vector, u in pairs_of(system):
             slope = -u / np.sqrt(density[i]) + 3 * u**2 * system.types[j] / 9
-            add_parts(parts, (number,), np.array([u**3 * system.types[j] / 9]), *gradients_of(i, j, vector, np.array([slope])))
+            add_parts(
+                parts,
+                (number,),
+                np.array([u**3 * system.types[j] / 9]),
+                *gradients_of(i, j, vector, np.array([slope])),
+            )
             # the many-body part was added above, only its gradient is missing
-    return TensorMap(Labels.single(), [to_block(parts, ["system"], Labels.range("energy", 1), dtype, gradients)])
+    return TensorMap(
+        Labels.single(), [to_block(parts, ["system"], Labels.range("energy", 1), dtype, gradients)]
+    )
 
 
 def permuted(tensor, rng):
@@ -132,7 +145,9 @@ def permuted_block(block, rng):
         table = gradient.samples.values[rows].copy()
         table[:, 0] = new[table[:, 0]]
         samples = labels(gradient.samples.names, table)
-        gradient = TensorBlock(gradient.values[rows], samples, gradient.components, block.properties)
+        gradient = TensorBlock(
+            gradient.values[rows], samples, gradient.components, block.properties
+        )
         result.add_gradient(name, gradient)
     return result
 

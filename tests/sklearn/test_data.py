@@ -30,7 +30,9 @@ def test_gradients_are_derivatives(make, systems, X, y):
         return np.hstack([features.values, make.energies(systems).block().values])
 
     step = 1e-5
-    features = sum_over_samples(X.keys_to_properties(["center_type", "neighbor_type"]), "atom").block()
+    features = sum_over_samples(
+        X.keys_to_properties(["center_type", "neighbor_type"]), "atom"
+    ).block()
     for number, atom, axis in [(0, 1, 2), (3, 0, 0), (5, 2, 1)]:
         numerical = values(displaced(systems, number, atom, axis, step)) - values(
             displaced(systems, number, atom, axis, -step)

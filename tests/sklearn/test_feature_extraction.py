@@ -69,7 +69,8 @@ def test_what_is_unknown(X, make):
     part = without_type(X, 8, make)
     step = KeysToProperties(KEYS).fit(part)
     with pytest.raises(
-        ValueError, match=r"not there in `fit`: \(center_type=1, neighbor_type=8, k=3\), .* and 9 more"
+        ValueError,
+        match=r"not there in `fit`: \(center_type=1, neighbor_type=8, k=3\), .* and 9 more",
     ):
         step.transform(X)
     ignoring = KeysToProperties(KEYS, unknown="ignore").fit(part)
@@ -77,7 +78,9 @@ def test_what_is_unknown(X, make):
     whole = X.keys_to_properties(KEYS).block()
     assert block.samples == whole.samples
     np.testing.assert_array_equal(block.values, whole.values[:, :4])
-    part = TensorMap(make.labels(X.keys.names, X.keys.values[:2]), [X.block_by_id(0), X.block_by_id(1)])
+    part = TensorMap(
+        make.labels(X.keys.names, X.keys.values[:2]), [X.block_by_id(0), X.block_by_id(1)]
+    )
     step = KeysToProperties("neighbor_type").fit(part)
     with pytest.raises(ValueError, match=r"give a block with key \(center_type=8\)"):
         step.transform(X)
@@ -88,7 +91,9 @@ def test_what_is_unknown(X, make):
 def test_components_are_kept(make):
     components = [Labels.range("xyz", 3)]
     blocks = [
-        TensorBlock(np.full((2, 3, 1), n), Labels.range("system", 2), components, Labels.range("p", 1))
+        TensorBlock(
+            np.full((2, 3, 1), n), Labels.range("system", 2), components, Labels.range("p", 1)
+        )
         for n in (1.0, 2.0)
     ]
     X = TensorMap(make.labels(["a"], [[0], [1]]), blocks)
@@ -103,7 +108,9 @@ def test_names_of_features(X):
     names = step.get_feature_names_out()
     assert names[0] == "center_type=1:neighbor_type=1:k=3"
     assert len(set(names)) == 16
-    assert SumOverSamples().fit(step.transform(X)).get_feature_names_out().tolist() == names.tolist()
+    assert (
+        SumOverSamples().fit(step.transform(X)).get_feature_names_out().tolist() == names.tolist()
+    )
 
 
 def test_bad_keys(X, make):
@@ -124,7 +131,9 @@ def test_bad_keys(X, make):
 def test_sums_are_those_of_the_operation(X):
     assert SumOverSamples().fit_transform(X) == sum_over_samples(X, "atom")
     assert SumOverSamples(["atom"]).transform(X) == sum_over_samples(X, "atom")  # nothing to learn
-    assert SumOverSamples(["system", "atom"]).transform(X) == sum_over_samples(X, ["system", "atom"])
+    assert SumOverSamples(["system", "atom"]).transform(X) == sum_over_samples(
+        X, ["system", "atom"]
+    )
 
 
 def test_every_row_gets_a_sample(X):
@@ -135,7 +144,9 @@ def test_every_row_gets_a_sample(X):
         np.testing.assert_array_equal(block.samples.values, rows.rows.values)
         for sample, values in zip(block.samples, block.values):
             position = expected.samples.position(sample)
-            np.testing.assert_array_equal(values, 0 if position is None else expected.values[position])
+            np.testing.assert_array_equal(
+                values, 0 if position is None else expected.values[position]
+            )
         there = np.isin(expected.samples["system"], [7, 0, 1, 12])
         for name, gradient in block.gradients():
             of_these = there[expected.gradient(name).samples["sample"]]

@@ -8,7 +8,14 @@ import scipy.linalg
 import sklearn.linear_model
 
 from metatensor import Labels, TensorBlock, TensorMap
-from metatensor.sklearn import KeysToProperties, Ridge, StandardScaler, SumOverSamples, _base, as_rows
+from metatensor.sklearn import (
+    KeysToProperties,
+    Ridge,
+    StandardScaler,
+    SumOverSamples,
+    _base,
+    as_rows,
+)
 from sklearn.pipeline import make_pipeline
 
 SOLVERS = ["auto", "cholesky", "dual", "svd", "lstsq"]
@@ -71,7 +78,9 @@ def check_same(model, coefficients, intercept, rtol=1e-9):
 def assert_same_models(first, second, rtol=1e-9):
     assert first.coef_.keys == second.coef_.keys
     for a, b in zip(first.coef_, second.coef_):
-        np.testing.assert_allclose(a.values, b.values, atol=rtol * max(np.abs(b.values).max(), 1e-300))
+        np.testing.assert_allclose(
+            a.values, b.values, atol=rtol * max(np.abs(b.values).max(), 1e-300)
+        )
     for a, b in zip(first.intercept_, second.intercept_):
         np.testing.assert_allclose(a.values, b.values, rtol=rtol, atol=rtol)
 
@@ -92,10 +101,14 @@ def assert_same_models(first, second, rtol=1e-9):
 )
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("intercept", [True, False])
-def test_solution_is_that_of_the_stacked_rows(features, y, solver, gradient_weights, g, weighted, intercept):
+def test_solution_is_that_of_the_stacked_rows(
+    features, y, solver, gradient_weights, g, weighted, intercept
+):
     v = np.random.default_rng(0).uniform(0, 2, size=len(y.block())) if weighted else None
     g = balanced(y, v, intercept) if g is None else g
-    model = Ridge(alpha=1e-3, gradient_weights=gradient_weights, solver=solver, fit_intercept=intercept)
+    model = Ridge(
+        alpha=1e-3, gradient_weights=gradient_weights, solver=solver, fit_intercept=intercept
+    )
     assert model.fit(features, y, sample_weight=v) is model
     coefficients, constant = reference(features, y, 1e-3, g, v, intercept)
     check_same(model, coefficients, constant)
@@ -120,7 +133,9 @@ def test_rows_are_worked_on_in_chunks(features, y, monkeypatch):
         assert_same_models(Ridge(alpha=1e-3, solver=solver).fit(features, y), at_once)
     scaled = StandardScaler().fit(features)
     monkeypatch.undo()
-    np.testing.assert_allclose(scaled.scale_.block().values, StandardScaler().fit(features).scale_.block().values)
+    np.testing.assert_allclose(
+        scaled.scale_.block().values, StandardScaler().fit(features).scale_.block().values
+    )
 
 
 @pytest.mark.parametrize("solver", ["auto", "cholesky", "dual", "svd", "lstsq"])
@@ -145,7 +160,9 @@ def two_targets(y, make):
 
     result = TensorBlock(both(block.values), block.samples, [], properties)
     for name, gradient in block.gradients():
-        values = TensorBlock(both(gradient.values), gradient.samples, gradient.components, properties)
+        values = TensorBlock(
+            both(gradient.values), gradient.samples, gradient.components, properties
+        )
         result.add_gradient(name, values)
     return make.one_block(result)
 
@@ -156,7 +173,9 @@ def one_target(y, n, make):
     result = TensorBlock(block.values[..., n : n + 1], block.samples, [], properties)
     for name, gradient in block.gradients():
         values = gradient.values[..., n : n + 1]
-        result.add_gradient(name, TensorBlock(values, gradient.samples, gradient.components, properties))
+        result.add_gradient(
+            name, TensorBlock(values, gradient.samples, gradient.components, properties)
+        )
     return make.one_block(result)
 
 
@@ -171,7 +190,9 @@ def test_targets_are_independent(features, y, make, alpha):
         alpha = make.one_block(TensorBlock(values, Labels.range("energy", 2), [], properties))
     model = Ridge(alpha=alpha).fit(features, y)
     for n in range(2):
-        expected = reference(features, one_target(y, n, make), alphas[n], {"positions": 1.0, "strain": 1.0})
+        expected = reference(
+            features, one_target(y, n, make), alphas[n], {"positions": 1.0, "strain": 1.0}
+        )
         np.testing.assert_allclose(model.coef_.block().values[[n]], expected[0], rtol=1e-8)
         np.testing.assert_allclose(model.intercept_.block().values[:, n], expected[1], rtol=1e-8)
 
@@ -182,10 +203,17 @@ def test_relative_alpha_does_not_depend_on_units(features, y):
     scaled = TensorBlock(1e3 * block.values, block.samples, [], block.properties)
     for name, gradient in block.gradients():
         scaled.add_gradient(
-            name, TensorBlock(1e3 * gradient.values, gradient.samples, gradient.components, block.properties)
+            name,
+            TensorBlock(
+                1e3 * gradient.values, gradient.samples, gradient.components, block.properties
+            ),
         )
-    other = Ridge(alpha=1e-6, alpha_type="relative", solver="lstsq").fit(TensorMap(features.keys, [scaled]), y)
-    np.testing.assert_allclose(1e3 * other.coef_.block().values, model.coef_.block().values, rtol=1e-7)
+    other = Ridge(alpha=1e-6, alpha_type="relative", solver="lstsq").fit(
+        TensorMap(features.keys, [scaled]), y
+    )
+    np.testing.assert_allclose(
+        1e3 * other.coef_.block().values, model.coef_.block().values, rtol=1e-7
+    )
     rows, _, weights = stacked(features, y, {"positions": 1.0, "strain": 1.0})
     rows = rows[:, :-1]
     rows[: len(block)] -= rows[: len(block)].mean(axis=0)
@@ -201,7 +229,9 @@ def test_no_penalty_is_least_squares(features, y, make, rank):
         doubled = TensorBlock(np.hstack([block.values] * 2), block.samples, [], properties)
         for name, gradient in block.gradients():
             values = np.concatenate([gradient.values] * 2, axis=-1)
-            doubled.add_gradient(name, TensorBlock(values, gradient.samples, gradient.components, properties))
+            doubled.add_gradient(
+                name, TensorBlock(values, gradient.samples, gradient.components, properties)
+            )
         features = make.one_block(doubled)
     rows, targets, _ = stacked(features, y, {"positions": 1.0, "strain": 1.0})
     rows, n = rows[:, :-1], len(y.block())
@@ -229,7 +259,9 @@ def test_large_offsets_do_not_spoil_the_intercept(features, y, make):
     shifted = TensorBlock(block.values + shift, block.samples, [], block.properties)
     model = Ridge(alpha=1e-3, gradient_weights=0)
     expected = model.fit(features, y).coef_.block().values
-    found = Ridge(alpha=1e-3, gradient_weights=0).fit(make.one_block(shifted), y).coef_.block().values
+    found = (
+        Ridge(alpha=1e-3, gradient_weights=0).fit(make.one_block(shifted), y).coef_.block().values
+    )
     np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
 
 
@@ -252,12 +284,17 @@ def test_integer_weights_are_copies(features, y, make):
     X, y = as_rows(features, y)
     weights = np.arange(len(X)) % 3
     parts = [
-        [make.renumbered(part[np.flatnonzero(weights > copy)].tensor, 1000 * copy) for copy in range(2)]
+        [
+            make.renumbered(part[np.flatnonzero(weights > copy)].tensor, 1000 * copy)
+            for copy in range(2)
+        ]
         for part in (X, y)
     ]
     copied = as_rows(*parts)
     for gradient_weights in (1.0, "balanced"):
-        weighted = Ridge(alpha=1e-3, gradient_weights=gradient_weights).fit(X, y, sample_weight=weights)
+        weighted = Ridge(alpha=1e-3, gradient_weights=gradient_weights).fit(
+            X, y, sample_weight=weights
+        )
         model = Ridge(alpha=1e-3, gradient_weights=gradient_weights).fit(*copied)
         assert_same_models(weighted, model)
 
@@ -282,7 +319,9 @@ def test_weights_can_be_those_of_values_and_gradients(features, y, make):
     for name, gradient in block.gradients():
         values = np.ones((*gradient.values.shape[:-1], 1))
         values[:] = v[gradient.samples.values[:, 0]].reshape(-1, *[1] * (values.ndim - 1))
-        weights.add_gradient(name, TensorBlock(values, gradient.samples, gradient.components, properties))
+        weights.add_gradient(
+            name, TensorBlock(values, gradient.samples, gradient.components, properties)
+        )
     everything = make.permuted(make.one_block(weights), rng)
     model = Ridge(alpha=1e-3).fit(features, y, sample_weight=everything)
     assert_same_models(model, Ridge(alpha=1e-3).fit(features, y, sample_weight=v))
@@ -305,7 +344,10 @@ def test_weights_can_differ_between_targets(features, y, make):
 def test_order_does_not_count(X, y, make):
     rng = np.random.default_rng(5)
     pipeline = make_pipeline(
-        KeysToProperties(["center_type", "neighbor_type"]), SumOverSamples(), StandardScaler(), Ridge(alpha=1e-4)
+        KeysToProperties(["center_type", "neighbor_type"]),
+        SumOverSamples(),
+        StandardScaler(),
+        Ridge(alpha=1e-4),
     )
     expected = pipeline.fit(X, y).predict(X).block()
     for n in range(3):
@@ -328,7 +370,9 @@ def test_gradient_rows_that_X_has_not_are_rows_of_zeros(features, y, make):
     for row, entry in zip(gradient.values, gradient.samples):
         values[samples.position(entry)] = row
     filled = TensorBlock(block.values, block.samples, [], block.properties)
-    filled.add_gradient("positions", TensorBlock(values, samples, gradient.components, block.properties))
+    filled.add_gradient(
+        "positions", TensorBlock(values, samples, gradient.components, block.properties)
+    )
     filled.add_gradient("strain", block.gradient("strain"))
     for gradient_weights in (1.0, "balanced"):
         first = Ridge(alpha=1e-3, gradient_weights=gradient_weights).fit(features, y)
@@ -346,7 +390,8 @@ def test_gradient_rows_that_y_has_not_say_nothing(features, y, make):
     partial = TensorBlock(block.values, block.samples, [], block.properties)
     samples = make.labels(gradient.samples.names, gradient.samples.values[kept])
     partial.add_gradient(
-        "positions", TensorBlock(gradient.values[kept], samples, gradient.components, block.properties)
+        "positions",
+        TensorBlock(gradient.values[kept], samples, gradient.components, block.properties),
     )
     y = make.one_block(partial)
     model = Ridge(alpha=1e-3).fit(features, y)
@@ -401,13 +446,17 @@ def test_rotations_of_features_rotate_predictions(make):
     def rotated(tensor):
         block = tensor.block()
         values = np.einsum("ab,sbp->sap", rotation, block.values)
-        return make.one_block(TensorBlock(values, block.samples, block.components, block.properties))
+        return make.one_block(
+            TensorBlock(values, block.samples, block.components, block.properties)
+        )
 
     pipeline = make_pipeline(StandardScaler(), Ridge(alpha=0.1)).fit(X, y)
     expected = rotated(pipeline.predict(X)).block().values
     np.testing.assert_allclose(pipeline.predict(rotated(X)).block().values, expected, atol=1e-12)
     again = make_pipeline(StandardScaler(), Ridge(alpha=0.1)).fit(rotated(X), rotated(y))
-    np.testing.assert_allclose(again[-1].coef_.block().values, pipeline[-1].coef_.block().values, atol=1e-12)
+    np.testing.assert_allclose(
+        again[-1].coef_.block().values, pipeline[-1].coef_.block().values, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -430,7 +479,11 @@ def test_only_invariant_blocks_have_an_intercept(make, names, key, has_intercept
     X, y = (
         TensorMap(
             make.labels(names, [key]),
-            [TensorBlock(values.reshape(shape), samples, components, Labels.range("n", values.shape[-1]))],
+            [
+                TensorBlock(
+                    values.reshape(shape), samples, components, Labels.range("n", values.shape[-1])
+                )
+            ],
         )
         for values in (x, y)
     )
@@ -456,7 +509,9 @@ def test_each_block_is_a_model_of_its_own(make):
     model = Ridge(alpha=1e-9).fit(X, y)
     assert model.n_features_in_ == 3
     assert model.coef_.keys == y.keys
-    np.testing.assert_allclose([b.values[0, 0] for b in model.coef_], [slopes[n] for n in order], rtol=1e-6)
+    np.testing.assert_allclose(
+        [b.values[0, 0] for b in model.coef_], [slopes[n] for n in order], rtol=1e-6
+    )
     assert model.predict(X).keys == y.keys
 
 
@@ -474,7 +529,9 @@ def test_batches_are_as_good_as_all_at_once(features, y, solver, gradient_weight
     for batch in (slice(0, 3), slice(3, 4), slice(4, 12), slice(12, None)):
         assert model.partial_fit(X[batch], y[batch], sample_weight=weights[batch]) is model
     assert_same_models(model, at_once, rtol=1e-10)
-    np.testing.assert_allclose(model.predict(X).tensor.block().values, at_once.predict(X).tensor.block().values)
+    np.testing.assert_allclose(
+        model.predict(X).tensor.block().values, at_once.predict(X).tensor.block().values
+    )
 
 
 def test_batches_can_follow_a_fit_until_it_is_pickled(features, y):
@@ -528,17 +585,25 @@ def test_predicted_gradients_are_derivatives_of_predicted_values(make, systems, 
             def displace(moved, step):
                 moved[number].positions[atom, axis] += step
 
-            difference = energies(lambda s: displace(s, step)) - energies(lambda s: displace(s, -step))
-            assert gradient.values[row, axis, 0] == pytest.approx(difference[sample] / (2 * step), abs=1e-7)
+            difference = energies(lambda s: displace(s, step)) - energies(
+                lambda s: displace(s, -step)
+            )
+            assert gradient.values[row, axis, 0] == pytest.approx(
+                difference[sample] / (2 * step), abs=1e-7
+            )
 
     for a, b in np.ndindex(3, 3):
 
         def strain(moved, step):
             for system in moved:
-                system.positions = system.positions + step * np.outer(system.positions[:, a], np.eye(3)[b])
+                system.positions = system.positions + step * np.outer(
+                    system.positions[:, a], np.eye(3)[b]
+                )
 
         difference = energies(lambda s: strain(s, step)) - energies(lambda s: strain(s, -step))
-        np.testing.assert_allclose(prediction.gradient("strain").values[:, a, b, 0], difference / (2 * step), atol=1e-7)
+        np.testing.assert_allclose(
+            prediction.gradient("strain").values[:, a, b, 0], difference / (2 * step), atol=1e-7
+        )
 
 
 def test_predictions_come_in_the_container_of_y(features, y):
@@ -556,7 +621,9 @@ def test_predictions_come_in_the_container_of_y(features, y):
         np.testing.assert_allclose(flat, no_forces[:, 0], rtol=1e-12)
         column = Ridge().fit(X, energies[:, None])
         assert column.predict(X).shape == (len(energies), 1)
-        assert column.score(X, energies[:, None]) == pytest.approx(Ridge(gradient_weights=0).fit(features, y).score(features, y))
+        assert column.score(X, energies[:, None]) == pytest.approx(
+            Ridge(gradient_weights=0).fit(features, y).score(features, y)
+        )
 
 
 def test_predictions_keep_the_dtype_of_X(make, systems, features, y):
@@ -576,7 +643,9 @@ def test_integers_are_numbers_too(make):
         make.one_block(TensorBlock(np.array(v).reshape(4, 1), samples, [], Labels.range("n", 1)))
         for v in ([0, 1, 2, 5], [1, 3, 5, 11])
     )
-    np.testing.assert_allclose(Ridge(alpha=1e-9).fit(X, y).predict(X).block().values, y.block().values, atol=1e-6)
+    np.testing.assert_allclose(
+        Ridge(alpha=1e-9).fit(X, y).predict(X).block().values, y.block().values, atol=1e-6
+    )
 
 
 # ---- array libraries
@@ -586,7 +655,9 @@ def moved(tensor, xp):
     """The same data in another array library."""
 
     def block_of(block):
-        result = TensorBlock(xp.asarray(block.values), block.samples, block.components, block.properties)
+        result = TensorBlock(
+            xp.asarray(block.values), block.samples, block.components, block.properties
+        )
         for name, gradient in block.gradients():
             result.add_gradient(name, block_of(gradient))
         return result
@@ -597,7 +668,10 @@ def moved(tensor, xp):
 def test_every_array_library_gives_the_same(X, y, xp):
     def pipeline():
         return make_pipeline(
-            KeysToProperties(["center_type", "neighbor_type"]), SumOverSamples(), StandardScaler(), Ridge(alpha=1e-3)
+            KeysToProperties(["center_type", "neighbor_type"]),
+            SumOverSamples(),
+            StandardScaler(),
+            Ridge(alpha=1e-3),
         )
 
     expected = pipeline().fit(X, y)
@@ -622,7 +696,12 @@ def test_predictions_can_be_differentiated_by_torch(features, y):
     model.predict(X).block().values.sum().backward()
     expected = np.repeat(model.coef_.block().values, len(block), axis=0)
     np.testing.assert_allclose(values.grad.numpy(), expected)
-    assert not Ridge(gradient_weights=0).fit(X, y.to(arrays="torch")).coef_.block().values.requires_grad
+    assert (
+        not Ridge(gradient_weights=0)
+        .fit(X, y.to(arrays="torch"))
+        .coef_.block()
+        .values.requires_grad
+    )
 
 
 def test_nothing_given_is_changed(features, y):
@@ -659,13 +738,29 @@ def test_arrays_give_what_scikit_learn_gives(shape, fit_intercept):
     [
         ({"alpha": -1.0}, ValueError, "`alpha` must be finite and not negative, got -1.0"),
         ({"alpha": "1"}, TypeError, "`alpha` must be a number or a TensorMap, got str"),
-        ({"alpha": np.ones(3)}, TypeError, "`alpha` must be a number or a TensorMap, got numpy.ndarray"),
-        ({"alpha_type": "half"}, ValueError, "`alpha_type` must be 'absolute' or 'relative', got 'half'"),
+        (
+            {"alpha": np.ones(3)},
+            TypeError,
+            "`alpha` must be a number or a TensorMap, got numpy.ndarray",
+        ),
+        (
+            {"alpha_type": "half"},
+            ValueError,
+            "`alpha_type` must be 'absolute' or 'relative', got 'half'",
+        ),
         ({"solver": "qr"}, ValueError, "`solver` must be one of .*, got 'qr'"),
-        ({"gradient_weights": -0.5}, ValueError, "`gradient_weights` must be finite and not negative"),
+        (
+            {"gradient_weights": -0.5},
+            ValueError,
+            "`gradient_weights` must be finite and not negative",
+        ),
         ({"gradient_weights": "equal"}, TypeError, "a dict of numbers, or 'balanced', got str"),
         ({"gradient_weights": {"positions": 1.0}}, ValueError, "must name all the gradients of y"),
-        ({"gradient_weights": {"positions": 1.0, "strain": -1}}, ValueError, r"gradient_weights\['strain'\]"),
+        (
+            {"gradient_weights": {"positions": 1.0, "strain": -1}},
+            ValueError,
+            r"gradient_weights\['strain'\]",
+        ),
         ({"alpha": 0.0, "solver": "dual"}, ValueError, "solver='dual' needs `alpha` > 0"),
     ],
 )
@@ -677,7 +772,12 @@ def test_bad_parameters(features, y, options, error, match):
 def changed(tensor, **parts):
     """The one block of a map, without gradients and with other parts."""
     block = tensor.block()
-    parts = {"values": block.values, "samples": block.samples, "properties": block.properties, **parts}
+    parts = {
+        "values": block.values,
+        "samples": block.samples,
+        "properties": block.properties,
+        **parts,
+    }
     return TensorMap(parts.pop("keys", tensor.keys), [TensorBlock(components=[], **parts)])
 
 
@@ -686,14 +786,42 @@ def test_bad_pairs_of_X_and_y(X, features, y, make):
     plain = changed(y)
     cases = [
         (X, plain, "4 blocks of X match the key .* move .* with `KeysToProperties"),
-        (changed(features), y, r"y has gradients with respect to \['positions', 'strain'\], but X has not"),
-        (features, changed(y, samples=Labels.range("structure", n)), "X must have the sample names of y"),
-        (features, changed(y, samples=make.labels(["system"], [[9 + i] for i in range(n)])), "X must have all the samples of y, .* lacks"),
-        (features, changed(y, keys=make.labels(["o3_lambda"], [[0]])), "the key names of y must be among those of X"),
+        (
+            changed(features),
+            y,
+            r"y has gradients with respect to \['positions', 'strain'\], but X has not",
+        ),
+        (
+            features,
+            changed(y, samples=Labels.range("structure", n)),
+            "X must have the sample names of y",
+        ),
+        (
+            features,
+            changed(y, samples=make.labels(["system"], [[9 + i] for i in range(n)])),
+            "X must have all the samples of y, .* lacks",
+        ),
+        (
+            features,
+            changed(y, keys=make.labels(["o3_lambda"], [[0]])),
+            "the key names of y must be among those of X",
+        ),
         (features, changed(y, values=np.full((n, 1), np.inf)), "Input y contains NaN or infinity"),
-        (changed(features, values=np.full(features.block().shape, np.nan)), plain, "Input X contains NaN"),
-        (features, changed(y, values=np.zeros((0, 1)), samples=Labels.empty(["system"])), "at least one sample"),
-        (changed(features, values=features.block().values + 0j), plain, "complex values are not supported"),
+        (
+            changed(features, values=np.full(features.block().shape, np.nan)),
+            plain,
+            "Input X contains NaN",
+        ),
+        (
+            features,
+            changed(y, values=np.zeros((0, 1)), samples=Labels.empty(["system"])),
+            "at least one sample",
+        ),
+        (
+            changed(features, values=features.block().values + 0j),
+            plain,
+            "complex values are not supported",
+        ),
     ]
     for first, second, match in cases:
         with pytest.raises(ValueError, match=match):
@@ -711,7 +839,9 @@ def test_bad_containers(features, y):
         Ridge().fit(features, y).predict(array)
     with pytest.raises(TypeError, match="was fitted on plain arrays, got labelled data"):
         Ridge().fit(array, array[:, 0]).predict(features)
-    with pytest.raises(TypeError, match=r"wrap the data with `X, y = as_rows\(X, y, by='system'\)`"):
+    with pytest.raises(
+        TypeError, match=r"wrap the data with `X, y = as_rows\(X, y, by='system'\)`"
+    ):
         Ridge().fit([features.block()], [y.block()])
     with pytest.raises(TypeError, match="a TensorMap is required"):
         Ridge().fit(features.block(), y)
@@ -723,20 +853,27 @@ def test_other_features_than_in_fit(features, y, make):
     model = Ridge(gradient_weights=0).fit(features, y)
     block = features.block()
     fewer = changed(
-        features, values=block.values[:, 1:], properties=make.labels(block.properties.names, block.properties.values[1:])
+        features,
+        values=block.values[:, 1:],
+        properties=make.labels(block.properties.names, block.properties.values[1:]),
     )
     with pytest.raises(
-        ValueError, match=r"X has 15 features, but Ridge is expecting 16 features as input; .* missing: \(.*k=3\)"
+        ValueError,
+        match=r"X has 15 features, but Ridge is expecting 16 features as input; .* missing: \(.*k=3\)",
     ):
         model.predict(fewer)
     order = np.random.default_rng(13).permutation(len(block.properties))
     shuffled = changed(
-        features, values=block.values[:, order], properties=make.labels(block.properties.names, block.properties.values[order])
+        features,
+        values=block.values[:, order],
+        properties=make.labels(block.properties.names, block.properties.values[order]),
     )
     np.testing.assert_allclose(
         model.predict(shuffled).block().values, model.predict(features).block().values, rtol=1e-12
     )
-    with pytest.raises(ValueError, match="X has a block with key .* but Ridge was fitted on blocks with the keys"):
+    with pytest.raises(
+        ValueError, match="X has a block with key .* but Ridge was fitted on blocks with the keys"
+    ):
         model.predict(changed(features, keys=make.labels(["o3_lambda"], [[0]])))
 
 

@@ -41,9 +41,13 @@ def pairs(truth, prediction, gradient):
     if gradient is None:
         return t.values, p.values[order], np.arange(len(t))
     rows, values = [], []
-    for (sample, *rest), value in zip(t.gradient(gradient).samples.values, t.gradient(gradient).values):
+    for (sample, *rest), value in zip(
+        t.gradient(gradient).samples.values, t.gradient(gradient).values
+    ):
         position = p.gradient(gradient).samples.position((order[sample], *rest))
-        values.append(np.zeros_like(value) if position is None else p.gradient(gradient).values[position])
+        values.append(
+            np.zeros_like(value) if position is None else p.gradient(gradient).values[position]
+        )
         rows.append(value)
     samples = t.gradient(gradient).samples["sample"]
     return np.array(rows).reshape(len(rows), -1), np.array(values).reshape(len(rows), -1), samples
@@ -56,7 +60,11 @@ def test_metrics_are_those_of_a_loop(truth, prediction, gradient, weighted, norm
     t, p, samples = pairs(truth, prediction, gradient)
     rng = np.random.default_rng(1)
     weights = rng.uniform(size=9) if weighted else None
-    w = np.ones(t.shape) if weights is None else np.repeat(weights[samples, None], t.shape[1], axis=1)
+    w = (
+        np.ones(t.shape)
+        if weights is None
+        else np.repeat(weights[samples, None], t.shape[1], axis=1)
+    )
     if normalize == "n_atoms":
         numbers = np.bincount(truth.block().gradient("positions").samples["sample"])
     else:
@@ -70,7 +78,9 @@ def test_metrics_are_those_of_a_loop(truth, prediction, gradient, weighted, norm
         "r2": 1 - np.sum(w * (t - p) ** 2) / np.sum(w * (t - reference) ** 2),
     }
     for name, metric in METRICS.items():
-        found = metric(truth, prediction, gradient=gradient, sample_weight=weights, normalize=normalize)
+        found = metric(
+            truth, prediction, gradient=gradient, sample_weight=weights, normalize=normalize
+        )
         assert type(found) is float
         assert found == pytest.approx(expected[name], rel=1e-12)
 
@@ -88,17 +98,29 @@ def test_more_than_one_error(make):
     samples, properties = Labels.range("system", 5), Labels.range("target", 2)
     shapes, components = [(5, 1, 2), (5, 3, 2)], [[Labels.range("o3_mu", n)] for n in (1, 3)]
     truth, prediction = (
-        TensorMap(keys, [TensorBlock(rng.normal(size=s), samples, c, properties) for s, c in zip(shapes, components)])
+        TensorMap(
+            keys,
+            [
+                TensorBlock(rng.normal(size=s), samples, c, properties)
+                for s, c in zip(shapes, components)
+            ],
+        )
         for _ in range(2)
     )
     errors = [(a.values - b.values) ** 2 for a, b in zip(truth, prediction)]
-    assert rmse(truth, prediction) == pytest.approx(np.sqrt(np.mean(np.concatenate(errors, axis=1))))
+    assert rmse(truth, prediction) == pytest.approx(
+        np.sqrt(np.mean(np.concatenate(errors, axis=1)))
+    )
     per_key = rmse(truth, prediction, per_key=True)
     assert per_key.keys == keys
-    np.testing.assert_allclose([b.values[0, 0] for b in per_key], [np.sqrt(e.mean()) for e in errors])
+    np.testing.assert_allclose(
+        [b.values[0, 0] for b in per_key], [np.sqrt(e.mean()) for e in errors]
+    )
     per_property = rmse(truth, prediction, per_property=True).block()
     assert per_property.properties == properties
-    np.testing.assert_allclose(per_property.values[0], np.sqrt(np.concatenate(errors, axis=1).mean(axis=(0, 1))))
+    np.testing.assert_allclose(
+        per_property.values[0], np.sqrt(np.concatenate(errors, axis=1).mean(axis=(0, 1)))
+    )
     everything = mae(truth, prediction, per_key=True, per_component=True, per_property=True)
     for block, a, b in zip(everything, truth, prediction):
         assert block.components == a.components
@@ -125,7 +147,9 @@ def test_order_of_properties_does_not_count(make):
     samples = Labels.range("system", 3)
     values = np.arange(6.0).reshape(3, 2)
     truth = make.one_block(TensorBlock(values, samples, [], make.labels(["t"], [[4], [2]])))
-    prediction = make.one_block(TensorBlock(values[:, ::-1], samples, [], make.labels(["t"], [[2], [4]])))
+    prediction = make.one_block(
+        TensorBlock(values[:, ::-1], samples, [], make.labels(["t"], [[2], [4]]))
+    )
     assert rmse(truth, prediction) == 0
     other = make.one_block(TensorBlock(values, samples, [], make.labels(["t"], [[4], [3]])))
     with pytest.raises(ValueError, match="must have the same properties"):
@@ -135,7 +159,11 @@ def test_order_of_properties_does_not_count(make):
 @pytest.mark.parametrize("shape", [(20,), (20, 1)])
 def test_arrays_give_what_scikit_learn_gives(shape):
     rng = np.random.default_rng(3)
-    truth, prediction, weights = rng.normal(size=shape), rng.normal(size=shape), rng.uniform(size=20)
+    truth, prediction, weights = (
+        rng.normal(size=shape),
+        rng.normal(size=shape),
+        rng.uniform(size=20),
+    )
     theirs = {
         "rmse": sklearn.metrics.root_mean_squared_error,
         "mae": sklearn.metrics.mean_absolute_error,
@@ -191,10 +219,14 @@ def test_scorers_have_names(truth, prediction, name, metric, sign, gradient):
 
 def test_scorers_take_options(truth, prediction):
     scorer = get_scorer("neg_rmse", normalize="n_atoms")
-    assert scorer(Constant(prediction), None, truth) == -rmse(truth, prediction, normalize="n_atoms")
+    assert scorer(Constant(prediction), None, truth) == -rmse(
+        truth, prediction, normalize="n_atoms"
+    )
     other = make_scorer(lambda y_true, y_pred: 3.0)
     assert other(Constant(prediction), None, truth) == 3.0
-    with pytest.raises(ValueError, match=r"`scoring` must be one of \['neg_rmse', .*, got 'rmse:positions'"):
+    with pytest.raises(
+        ValueError, match=r"`scoring` must be one of \['neg_rmse', .*, got 'rmse:positions'"
+    ):
         get_scorer("rmse:positions")
 
 
@@ -212,13 +244,24 @@ def test_bad_input(truth, prediction, make):
         rmse(plain, plain, normalize="n_atoms")
     with pytest.raises(ValueError, match="`normalize` must be 'n_atoms' or an array, got 'atoms'"):
         rmse(truth, truth, normalize="atoms")
-    fewer = make.one_block(TensorBlock(block.values[1:], make.labels(["system"], block.samples.values[1:]), [], block.properties))
-    with pytest.raises(ValueError, match=r"y_pred must have all the samples of y_true, .* lacks \(system=0\)"):
+    fewer = make.one_block(
+        TensorBlock(
+            block.values[1:],
+            make.labels(["system"], block.samples.values[1:]),
+            [],
+            block.properties,
+        )
+    )
+    with pytest.raises(
+        ValueError, match=r"y_pred must have all the samples of y_true, .* lacks \(system=0\)"
+    ):
         rmse(plain, fewer)
     with pytest.raises(TypeError, match="must both be labelled"):
         rmse(truth, np.zeros(9))
     with pytest.raises(ValueError, match="must have the same shape"):
         rmse(np.zeros(9), np.zeros((9, 2)))
-    empty = make.one_block(TensorBlock(np.zeros((0, 1)), Labels.empty(["system"]), [], block.properties))
+    empty = make.one_block(
+        TensorBlock(np.zeros((0, 1)), Labels.empty(["system"]), [], block.properties)
+    )
     with pytest.raises(ValueError, match="there is nothing to compare"):
         rmse(empty, empty)

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 import sklearn
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.ensemble import BaggingRegressor, RandomForestRegressor, StackingRegressor, VotingRegressor
+from sklearn.ensemble import (
+    BaggingRegressor,
+    RandomForestRegressor,
+    StackingRegressor,
+    VotingRegressor,
+)
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import Ridge as PlainRidge
@@ -248,7 +253,12 @@ def test_function_transformer(rows):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     "regressor",
-    [PlainRidge(), RidgeCV(), RandomForestRegressor(n_estimators=3), GaussianProcessRegressor(alpha=1e-3)],
+    [
+        PlainRidge(),
+        RidgeCV(),
+        RandomForestRegressor(n_estimators=3),
+        GaussianProcessRegressor(alpha=1e-3),
+    ],
 )
 def test_last_step_of_scikit_learn(rows, regressor):
     model = Pipeline([*steps()[:-1], ("last", regressor)])
@@ -262,7 +272,9 @@ def test_plain_ridge_is_ridge_without_gradients(rows):
     with pytest.warns(UserWarning, match="lost their gradients"):
         model.fit(rows[0], energies)
     ours = Pipeline([*steps()[:-1], ("last", Ridge(alpha=0.3, gradient_weights=0))]).fit(*rows)
-    np.testing.assert_allclose(model.predict(rows[0]), np.asarray(ours.predict(rows[0]).tensor.block().values)[:, 0])
+    np.testing.assert_allclose(
+        model.predict(rows[0]), np.asarray(ours.predict(rows[0]).tensor.block().values)[:, 0]
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Rows became a plain array:UserWarning")
@@ -292,7 +304,11 @@ def test_metadata_routing(rows):
     with sklearn.config_context(enable_metadata_routing=True):
         parts = steps()
         parts[2] = ("scale", StandardScaler().set_fit_request(sample_weight=True))
-        ridge = Ridge(alpha=1e-3).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        ridge = (
+            Ridge(alpha=1e-3)
+            .set_fit_request(sample_weight=True)
+            .set_score_request(sample_weight=True)
+        )
         model = Pipeline([*parts[:-1], ("ridge", ridge)])
         params = {"sample_weight": weights, "groups": groups}
         found = cross_validate(model, X, y, cv=GroupKFold(4), params=params)["test_score"]
@@ -300,7 +316,9 @@ def test_metadata_routing(rows):
         model = Pipeline(steps())
         options = {"scale__sample_weight": weights[train], "ridge__sample_weight": weights[train]}
         model.fit(X[train], y[train], **options)
-        assert score == pytest.approx(r2(y[test], model.predict(X[test]), sample_weight=weights[test]))
+        assert score == pytest.approx(
+            r2(y[test], model.predict(X[test]), sample_weight=weights[test])
+        )
 
 
 def test_weights_are_cut_along(rows, pipeline):
@@ -382,5 +400,7 @@ def test_array_api_dispatch():
 def test_bare_tensors_are_not_cut(X, y, pipeline):
     with pytest.raises((ValueError, TypeError)):
         GridSearchCV(pipeline, {"ridge__alpha": [1.0]}, cv=2).fit(X, y)
-    with pytest.raises(TypeError, match=r"wrap the data with `X, y = as_rows\(X, y, by='system'\)`"):
+    with pytest.raises(
+        TypeError, match=r"wrap the data with `X, y = as_rows\(X, y, by='system'\)`"
+    ):
         pipeline.fit(list(X), list(y))

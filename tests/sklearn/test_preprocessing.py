@@ -32,9 +32,15 @@ def test_each_block_has_its_own_numbers(X):
     for number, (block, before) in enumerate(zip(scaled, X)):
         np.testing.assert_allclose(block.values.mean(axis=0), 0, atol=1e-12)
         np.testing.assert_allclose(block.values.std(axis=0), 1)
-        np.testing.assert_allclose(scaler.mean_.block_by_id(number).values[0], before.values.mean(axis=0))
-        np.testing.assert_allclose(scaler.scale_.block_by_id(number).values[0], before.values.std(axis=0))
-        np.testing.assert_allclose(scaler.var_.block_by_id(number).values[0], before.values.var(axis=0))
+        np.testing.assert_allclose(
+            scaler.mean_.block_by_id(number).values[0], before.values.mean(axis=0)
+        )
+        np.testing.assert_allclose(
+            scaler.scale_.block_by_id(number).values[0], before.values.std(axis=0)
+        )
+        np.testing.assert_allclose(
+            scaler.var_.block_by_id(number).values[0], before.values.var(axis=0)
+        )
         assert scaler.mean_.block_by_id(number).properties == before.properties
         assert scaler.n_samples_seen_[number] == len(before)
     assert scaler.n_features_in_ == 16
@@ -45,7 +51,9 @@ def test_gradients_stay_derivatives(X):
     for block, before, scale in zip(scaler.transform(X), X, scaler.scale_):
         assert block.gradients_list() == ["positions", "strain"]
         for name, gradient in block.gradients():
-            np.testing.assert_allclose(gradient.values, before.gradient(name).values / scale.values[0])
+            np.testing.assert_allclose(
+                gradient.values, before.gradient(name).values / scale.values[0]
+            )
             assert gradient.samples == before.gradient(name).samples
 
 
@@ -74,7 +82,9 @@ def test_no_scale(X):
 def test_blocks_with_components_have_no_mean(make):
     rng = np.random.default_rng(1)
     values = rng.normal(size=(20, 3, 2)) + 4
-    block = TensorBlock(values, Labels.range("system", 20), [Labels.range("xyz", 3)], Labels.range("n", 2))
+    block = TensorBlock(
+        values, Labels.range("system", 20), [Labels.range("xyz", 3)], Labels.range("n", 2)
+    )
     scaler = StandardScaler().fit(make.one_block(block))
     rms = np.sqrt((values**2).mean(axis=(0, 1)))
     np.testing.assert_allclose(scaler.transform(make.one_block(block)).block().values, values / rms)
@@ -88,7 +98,9 @@ def test_constant_properties_are_not_blown_up(make):
     for with_std in ("property", "block"):
         scaler = StandardScaler(with_std=with_std).fit(make.one_block(block))
         assert (scaler.scale_.block().values == 1).all()
-        np.testing.assert_allclose(scaler.transform(make.one_block(block)).block().values, 0, atol=1e-6)
+        np.testing.assert_allclose(
+            scaler.transform(make.one_block(block)).block().values, 0, atol=1e-6
+        )
 
 
 def test_weights_are_copies_and_zero_is_nothing(features):
@@ -123,7 +135,9 @@ def test_batches_are_as_good_as_all_at_once(X):
         for found, expected in zip(getattr(scaler, name), getattr(at_once, name)):
             np.testing.assert_allclose(found.values, expected.values, rtol=1e-12)
     scaler.fit(rows)
-    np.testing.assert_allclose(scaler.mean_.block_by_id(0).values, StandardScaler().fit(rows).mean_.block_by_id(0).values)
+    np.testing.assert_allclose(
+        scaler.mean_.block_by_id(0).values, StandardScaler().fit(rows).mean_.block_by_id(0).values
+    )
 
 
 def test_large_offsets_do_not_spoil_the_variance(make):
@@ -132,7 +146,9 @@ def test_large_offsets_do_not_spoil_the_variance(make):
     block = TensorBlock(noise + 1e9, Labels.range("system", 1000), [], Labels.range("n", 1))
     rows = as_rows(make.one_block(block))
     scaler = StandardScaler().partial_fit(rows[:300]).partial_fit(rows[300:])
-    np.testing.assert_allclose(scaler.scale_.block().values[0], (noise + 1e9).std(axis=0), rtol=1e-7)
+    np.testing.assert_allclose(
+        scaler.scale_.block().values[0], (noise + 1e9).std(axis=0), rtol=1e-7
+    )
 
 
 def test_order_of_samples_and_blocks_does_not_count(X, make):
@@ -154,7 +170,9 @@ def test_float32_is_summed_in_double_precision(X):
 
 def test_blocks_may_be_absent_but_not_new(X, make):
     scaler = StandardScaler().fit(X)
-    part = TensorMap(make.labels(X.keys.names, X.keys.values[2:]), [X.block_by_id(2), X.block_by_id(3)])
+    part = TensorMap(
+        make.labels(X.keys.names, X.keys.values[2:]), [X.block_by_id(2), X.block_by_id(3)]
+    )
     assert scaler.transform(part).keys == part.keys
     with pytest.raises(ValueError, match="X has a block with key"):
         StandardScaler().fit(part).transform(X)
@@ -167,7 +185,9 @@ def test_names_of_features(X):
 
 
 def test_bad_input(X, make):
-    with pytest.raises(ValueError, match="`with_std` must be 'property', 'block', True or False, got 'all'"):
+    with pytest.raises(
+        ValueError, match="`with_std` must be 'property', 'block', True or False, got 'all'"
+    ):
         StandardScaler(with_std="all").fit(X)
     broken = X.copy()
     broken.block_by_id(1).gradient("strain").values[0, 1, 2, 3] = np.nan

@@ -28,7 +28,9 @@ def check_gradients_follow(part, whole):
         for name, gradient in block.gradients():
             old = before.gradient(name)
             rest = gradient.samples.values[:, 1:]
-            for row, (sample, values) in enumerate(zip(gradient.samples["sample"], gradient.values)):
+            for row, (sample, values) in enumerate(
+                zip(gradient.samples["sample"], gradient.values)
+            ):
                 old_sample = before.samples.position(block.samples.values[sample])
                 position = old.samples.position((old_sample, *rest[row]))
                 np.testing.assert_array_equal(values, old.values[position])
@@ -124,7 +126,8 @@ def test_bad_indices(rows, key, error, match):
 def test_values_of_torch_stay_and_can_be_differentiated(X):
     torch = pytest.importorskip("torch")
     blocks = [
-        TensorBlock(torch.tensor(b.values, requires_grad=True), b.samples, [], b.properties) for b in X
+        TensorBlock(torch.tensor(b.values, requires_grad=True), b.samples, [], b.properties)
+        for b in X
     ]
     part = Rows(TensorMap(X.keys, blocks))[[3, 1]]
     sum(block.values.sum() for block in part.tensor).backward()
@@ -170,13 +173,17 @@ def test_rows_without_samples_stay(X):
 
 
 def test_groups(make):
-    samples = make.labels(["trajectory", "system", "atom"], [[7, 0, 0], [7, 0, 1], [7, 1, 0], [9, 2, 0]])
+    samples = make.labels(
+        ["trajectory", "system", "atom"], [[7, 0, 0], [7, 0, 1], [7, 1, 0], [9, 2, 0]]
+    )
     tensor = make.one_block(TensorBlock(np.zeros((4, 1)), samples, [], Labels.single()))
     rows = Rows(tensor)
     np.testing.assert_array_equal(rows.groups("trajectory"), [7, 7, 9])
     np.testing.assert_array_equal(rows[[2, 0]].groups("trajectory"), [9, 7])
     np.testing.assert_array_equal(rows[[2, 0]].groups("system"), [2, 0])
-    with pytest.raises(ValueError, match=r"'atom' must be the same for all samples .* row \(system=0\)"):
+    with pytest.raises(
+        ValueError, match=r"'atom' must be the same for all samples .* row \(system=0\)"
+    ):
         rows.groups("atom")
     with pytest.raises(ValueError, match="`name` must be one of the sample names"):
         rows.groups("frame")
@@ -187,7 +194,9 @@ def test_groups(make):
 def test_bad_rows(X, make):
     with pytest.raises(TypeError, match="`tensor` must be a metatensor TensorMap"):
         Rows(np.zeros((3, 2)))
-    with pytest.raises(ValueError, match=r"`by` must be sample names of the tensor, .*, got 'structure'"):
+    with pytest.raises(
+        ValueError, match=r"`by` must be sample names of the tensor, .*, got 'structure'"
+    ):
         Rows(X, by="structure")
     with pytest.raises(ValueError, match="at least one sample dimension"):
         Rows(X, by=[])
@@ -212,7 +221,9 @@ def test_as_rows_gives_common_rows(X, y):
 
 def test_missing_rows(X, y):
     some = Rows(y)[[0, 2, 3, 11]].tensor
-    with pytest.raises(ValueError, match=r"tensor 1 has none for 12 of 16 rows, the first is \(system=1\)"):
+    with pytest.raises(
+        ValueError, match=r"tensor 1 has none for 12 of 16 rows, the first is \(system=1\)"
+    ):
         as_rows(X, some)
     first, second = as_rows(X, some, missing="drop")
     assert first.rows["system"].tolist() == second.rows["system"].tolist() == [0, 2, 3, 11]
@@ -220,7 +231,9 @@ def test_missing_rows(X, y):
     first, second = as_rows(X, some, missing="keep")
     assert len(first) == len(second) == 16
     assert second.tensor.block().samples["system"].tolist() == [0, 2, 3, 11]
-    with pytest.raises(ValueError, match="`missing` must be 'raise', 'drop' or 'keep', got 'ignore'"):
+    with pytest.raises(
+        ValueError, match="`missing` must be 'raise', 'drop' or 'keep', got 'ignore'"
+    ):
         as_rows(X, y, missing="ignore")
 
 
@@ -233,7 +246,9 @@ def test_lists_of_tensors_are_joined(X, y):
         assert part[:].tensor == whole[:].tensor
     with pytest.raises(ValueError, match="must be unique"):
         as_rows([X, X])
-    with pytest.raises(TypeError, match="`as_rows` takes TensorMaps, or sequences of them, got numpy.ndarray"):
+    with pytest.raises(
+        TypeError, match="`as_rows` takes TensorMaps, or sequences of them, got numpy.ndarray"
+    ):
         as_rows(X, np.zeros(3))
     with pytest.raises(TypeError, match="needs at least one tensor"):
         as_rows()
@@ -260,9 +275,13 @@ def test_rows_with_one_sample_each_are_arrays(features, y):
 
 
 def test_other_rows_are_no_arrays(rows, make):
-    with pytest.raises(TypeError, match="exactly one sample for each row, .*; use `SumOverSamples` first"):
+    with pytest.raises(
+        TypeError, match="exactly one sample for each row, .*; use `SumOverSamples` first"
+    ):
         np.asarray(Rows(make.features(make.systems(3), gradients=False)))
-    block = TensorBlock(np.zeros((2, 3, 1)), Labels.range("system", 2), [Labels.range("xyz", 3)], Labels.single())
+    block = TensorBlock(
+        np.zeros((2, 3, 1)), Labels.range("system", 2), [Labels.range("xyz", 3)], Labels.single()
+    )
     with pytest.raises(TypeError, match=r"no components, got \['xyz'\]"):
         np.asarray(Rows(make.one_block(block)))
 
@@ -312,7 +331,9 @@ def test_properties_next_to_each_other(features, make):
         half = TensorBlock(block.values[:, part], block.samples, [], properties)
         for name, gradient in block.gradients():
             values = gradient.values[..., part]
-            half.add_gradient(name, TensorBlock(values, gradient.samples, gradient.components, properties))
+            half.add_gradient(
+                name, TensorBlock(values, gradient.samples, gradient.components, properties)
+            )
         halves.append(as_rows(make.one_block(half)))
     assert np.hstack(halves).tensor == features
     twice = np.hstack([X, X * 2]).tensor.block()
