@@ -43,3 +43,16 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "write_computation_times": False,
 }
+
+
+def skip_routing(app, what, name, member, skip, options):
+    """Leave out what scikit-learn adds to every estimator for metadata routing."""
+    is_routing = name == "get_metadata_routing" or (
+        name.startswith("set_") and name.endswith("_request")
+    )
+    return True if is_routing else None
+
+
+def setup(app):
+    """Connect what autodoc asks."""
+    app.connect("autodoc-skip-member", skip_routing)

@@ -40,7 +40,7 @@ def __getattr__(name: str) -> _Any:
     if name in _LAZY:
         return _importlib.import_module(f"metatensor.{name}")
     if name == "DeviceWarning":
-        _warnings.warn("`metatensor.DeviceWarning` is never given", DeprecationWarning, stacklevel=2)
+        _warnings.warn("`DeviceWarning` is never given", DeprecationWarning, stacklevel=2)
         return _DeviceWarning
     if name in _ABSENT:
         raise AttributeError(

@@ -158,8 +158,45 @@ def copy(array: Array) -> Array:
     if name == "numpy":
         return array.copy(order="C")
     if name == "torch":
-        return array.clone(memory_format=sys.modules["torch"].contiguous_format)
+        torch = sys.modules["torch"]
+        strided = array.layout is torch.strided
+        return array.clone(memory_format=torch.contiguous_format) if strided else array.clone()
     return namespace(array).asarray(array, copy=True)
+
+
+class Copier:
+    """Makes C-contiguous copies of many arrays; those of numpy share pieces of memory.
+
+    Large pieces come in large pages, which are faster to fill for the first time than many small
+    ones. A piece lives as long as one of the copies in it, so that it must not be too large.
+
+    Parameters
+    ----------
+    nbytes : int
+        what all the copies will need
+
+    """
+
+    _LARGE = 1 << 22  # from here on numpy itself asks for large pages
+    _PIECE = 1 << 24
+
+    def __init__(self, nbytes: int) -> None:
+        self._missing = nbytes
+        self._shares = nbytes >= self._LARGE
+        self._piece = np.empty(0, dtype=np.uint8)
+
+    def copy(self, array: Array) -> Array:
+        """Return a C-contiguous copy."""
+        if not self._shares or library(array) != "numpy" or array.nbytes >= self._LARGE:
+            return copy(array)
+        size = -(-array.nbytes // 64) * 64
+        if size > self._piece.size:
+            self._piece = np.empty(max(size, min(self._PIECE, self._missing)), dtype=np.uint8)
+        memory, self._piece = self._piece[: array.nbytes], self._piece[size:]
+        self._missing -= size
+        copied = memory.view(array.dtype).reshape(array.shape)
+        copied[...] = array
+        return copied
 
 
 def is_contiguous(array: Array) -> bool:
@@ -232,8 +269,8 @@ def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
 
 def equal(first: Array, second: Array) -> bool:
     """Tell whether two arrays hold the same numbers, whatever their libraries."""
-    if library(first) == "numpy" and library(second) == "numpy":
-        return np.array_equal(first, second)
+    if library(first) == library(second) == "torch" and first.device == second.device:
+        return first.shape == second.shape and bool((first == second).all())
     return np.array_equal(to_host(detach(first)), to_host(detach(second)))
 
 
@@ -277,15 +314,15 @@ def parse_target(*args: Any, **kwargs: Any) -> Target:
 
 
 def _target_kind(value: Any) -> str:
-    torch = sys.modules.get("torch")
-    if isinstance(value, str) or (torch is not None and isinstance(value, torch.device)):
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
+    if isinstance(value, (str, getattr(torch, "device", str), getattr(jax, "Device", str))):
         return "device"
-    if torch is not None and isinstance(value, torch.dtype):
-        return "dtype"
-    if isinstance(value, np.dtype):
+    if isinstance(value, (np.dtype, getattr(torch, "dtype", np.dtype))):
         return "dtype"
     if isinstance(value, type) and (
-        issubclass(value, np.generic) or value in (float, int, bool, complex)
+        issubclass(value, np.generic)
+        or value in (float, int, bool, complex)
+        or isinstance(getattr(value, "dtype", None), np.dtype)  # such as jax.numpy.float32
     ):
         return "dtype"
     raise TypeError(f"`to` takes a device or a dtype, got an argument of type {type(value)}")
@@ -294,7 +331,7 @@ def _target_kind(value: Any) -> str:
 def convert(array: Array, target: Target) -> Array:
     """Move an array: first to another library, then to another dtype, then to another device."""
     if target.arrays is not None and target.arrays != library(array):
-        array = _change_library(array, target.arrays)
+        array = _change_library(array, target.arrays, target.dtype)
     if target.dtype is not None:
         array = _change_dtype(array, target.dtype)
     if target.device is not None:
@@ -302,7 +339,7 @@ def convert(array: Array, target: Target) -> Array:
     return array
 
 
-def _change_library(array: Array, name: str) -> Array:
+def _change_library(array: Array, name: str, dtype: Any) -> Array:
     if name == "numpy":
         return to_host(array)
     try:
@@ -312,11 +349,20 @@ def _change_library(array: Array, name: str) -> Array:
             f"arrays={name!r} needs the package {name!r}, which is not installed"
         ) from error
     host = to_host(array)
+    host = host.astype(host.dtype.newbyteorder("="), copy=False)
     if name == "torch":
         # torch shares memory, ignores that numpy arrays are read-only, and has no negative strides
         shareable = host.flags.writeable and all(stride >= 0 for stride in host.strides)
         return module.from_numpy(host if shareable else host.copy())
-    return module.asarray(host)
+    if dtype is not None:
+        host = host.astype(dtype, copy=False)
+    moved = module.asarray(host)
+    if moved.dtype != host.dtype:
+        raise ValueError(
+            f"{name} would turn {host.dtype} into {moved.dtype}; convert the values first, or "
+            "allow 64-bit numbers with `jax.config.update('jax_enable_x64', True)`"
+        )
+    return moved
 
 
 def _change_dtype(array: Array, dtype: Any) -> Array:
@@ -346,4 +392,9 @@ def _change_device(array: Array, where: Any, non_blocking: bool) -> Array:
         return array
     if name == "torch":
         return array.to(device=where, non_blocking=non_blocking)
+    if name == "jax" and isinstance(where, str):
+        try:
+            where = sys.modules["jax"].devices(where)[0]
+        except RuntimeError as error:
+            raise ValueError(f"jax has no device {where!r}: {error}") from error
     return compat.to_device(array, where)

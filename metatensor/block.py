@@ -129,7 +129,11 @@ class TensorBlock:
         """Return the shallow copy that a map, or a parent block, keeps for itself."""
         if self._frozen and self._parameter == parameter:
             return self
-        return self._map(None, parameter=parameter, frozen=True)
+        if self._gradients:
+            return self._map(None, parameter=parameter, frozen=True)
+        return TensorBlock._of(
+            self._values, self._samples, self._components, self._properties, {}, parameter, True
+        )
 
     # ---- access
 

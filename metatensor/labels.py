@@ -306,6 +306,8 @@ class Labels(LabelsBase):
         array([0, 3, 4], dtype=int32)
 
         """
+        if isinstance(other, Labels) and self == other:
+            return self
         return self.union_and_mapping(other)[0]
 
     def union_and_mapping(
@@ -353,6 +355,8 @@ class Labels(LabelsBase):
         array([2], dtype=int32)
 
         """
+        if isinstance(other, Labels) and self == other:
+            return self
         return self.intersection_and_mapping(other)[0]
 
     def intersection_and_mapping(
@@ -519,7 +523,12 @@ class Labels(LabelsBase):
         names = self.names
         names.insert(position, name)
         checked = Labels._checked(names)
-        return self._like(np.insert(self._table, position, _to_int32(values), axis=1), checked)
+        position = checked.index(name)
+        table = np.empty((len(self), n_names + 1), dtype=np.int32)
+        table[:, :position] = self._table[:, :position]
+        table[:, position] = _to_int32(values)
+        table[:, position + 1 :] = self._table[:, position:]
+        return self._like(table, checked)
 
     def append(self, name: str, values: npt.NDArray[Any]) -> Labels:
         """Return Labels with one more dimension, the last.
@@ -699,7 +708,9 @@ class Labels(LabelsBase):
 
     def _along(self, target: _arrays.Target) -> Labels:
         """Return what goes with an array moved to `target`: numpy stays on the host."""
-        if (target.arrays or _arrays.library(self.values)) != "torch":
+        if type(self.values) is np.ndarray and target.arrays != "torch":
+            return self
+        if target.arrays not in (None, "torch"):
             target = target._replace(device=None)
         return self._to(target)
 

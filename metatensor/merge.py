@@ -433,8 +433,10 @@ def stack_columns(
 # ---- components
 
 
-def components_to_properties(block: TensorBlock, dimensions: str | Sequence[str]) -> TensorBlock:
-    """Move components of a block; see :meth:`TensorMap.components_to_properties`."""
+def components_to_properties(
+    blocks: list[TensorBlock], dimensions: str | Sequence[str]
+) -> list[TensorBlock]:
+    """Move components of blocks; see :meth:`TensorMap.components_to_properties`."""
     names = (
         (dimensions,)
         if isinstance(dimensions, str)
@@ -442,6 +444,20 @@ def components_to_properties(block: TensorBlock, dimensions: str | Sequence[str]
     )
     if not names:
         _checks.invalid("`dimensions` must name at least one component to move to properties")
+    copier = _arrays.Copier(sum(map(_nbytes, blocks)))
+    return [_move_components(block, names, _move_labels(block, names), copier) for block in blocks]
+
+
+def _nbytes(block: TensorBlock) -> int:
+    """Return the memory that copies of all arrays need, 0 if that is unknown."""
+    nbytes: int = getattr(block._values, "nbytes", 0)
+    for gradient in block._gradients.values():
+        nbytes += _nbytes(gradient)
+    return nbytes
+
+
+def _move_labels(block: TensorBlock, names: tuple[str, ...]) -> Labels:
+    """Return the properties of a block with the named components in front of them."""
     properties = block._properties
     components = {labels._names[0]: labels for labels in block._components}
     for name in names:
@@ -457,10 +473,12 @@ def components_to_properties(block: TensorBlock, dimensions: str | Sequence[str]
         entries = components.pop(name)._table
         table = joins.stack([properties._table] * len(entries), entries, True)
         properties = Labels._of((name, *properties._names), table)
-    return _move_components(block, names, properties)
+    return properties
 
 
-def _move_components(block: TensorBlock, names: tuple[str, ...], properties: Labels) -> TensorBlock:
+def _move_components(
+    block: TensorBlock, names: tuple[str, ...], properties: Labels, copier: _arrays.Copier
+) -> TensorBlock:
     """Move the axes of the named components to the front of the properties, in gradients too."""
     axes = {labels._names[0]: axis for axis, labels in enumerate(block._components, start=1)}
     moved = [axes.pop(name) for name in reversed(names)]
@@ -472,9 +490,8 @@ def _move_components(block: TensorBlock, names: tuple[str, ...], properties: Lab
         values = xp.permute_dims(values, tuple(order))
     shape = (len(block._samples), *map(len, components), len(properties))
     gradients = {
-        name: _move_components(gradient, names, properties)
+        name: _move_components(gradient, names, properties, copier)
         for name, gradient in block._gradients.items()
     }
-    return TensorBlock._of(
-        xp.reshape(_arrays.copy(values), shape), block._samples, components, properties, gradients
-    )
+    values = xp.reshape(copier.copy(values), shape)
+    return TensorBlock._of(values, block._samples, components, properties, gradients)

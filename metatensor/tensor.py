@@ -441,7 +441,7 @@ class TensorMap:
         (2, 3)
 
         """
-        blocks = [merge.components_to_properties(block, dimensions) for block in self._blocks]
+        blocks = merge.components_to_properties(self._blocks, dimensions)
         return TensorMap._of(self._keys, blocks, self._info)
 
     # ---- info

@@ -1,11 +1,14 @@
 """Fixtures shared by all tests."""
 
 import importlib
+import os
 import warnings
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")  # read when jax is imported
 
 # on a busy machine the time of one example says nothing
 settings.register_profile("no deadline", deadline=None)
@@ -44,7 +47,5 @@ def xp(request) -> Library:
     if name in ("torch", "array_api_strict", "jax"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module = pytest.importorskip(name)
-        if name == "jax":
-            module.config.update("jax_enable_x64", True)
+            pytest.importorskip(name)
     return Library(name)

@@ -185,7 +185,7 @@ def tensors(draw, asarray=np.asarray, same_properties=False):
 moves = st.sampled_from([["a"], ["b"], ["b", "a"], ["a", "b"], []])
 fills = st.sampled_from([0.0, -1.0, 0.5])
 each_library = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -564,6 +564,45 @@ def test_components_to_properties_copies_and_takes_no_blocks():
     result = tensor.components_to_properties("c0")
     assert not np.shares_memory(result.block().values, tensor.block().values)
     assert len(empty().components_to_properties("c")) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float64", ">f4", "int8"])
+def test_components_of_large_maps(dtype):
+    """Copies of more than 4 MB share memory, in pieces of 16 MB at most."""
+    components = [Labels.range("a", 2), Labels.range("b", 3)]
+    properties = Labels.range("p", 31)
+    blocks = []
+    for number, size in enumerate([0, 40_000, 1, *[3000] * 20, 2]):
+        values = np.random.default_rng(number).integers(0, 100, (size, 2, 3, 31)).astype(dtype)
+        samples = Labels.range("s", size)
+        block = TensorBlock(values, samples, components, properties)
+        gradient = TensorBlock(values[::2], samples_of_every_other(size), components, properties)
+        block.add_gradient("g", gradient)
+        blocks.append(block)
+    tensor = TensorMap(Labels.range("k", len(blocks)), blocks)
+    result = tensor.components_to_properties("a")
+    arrays = []
+    for block, old in zip(result, blocks, strict=True):
+        for values, before in (
+            (block.values, old.values),
+            (block.gradient("g").values, old.gradient("g").values),
+        ):
+            expected = before.transpose(0, 2, 1, 3).reshape(len(before), 3, 62)
+            np.testing.assert_array_equal(values, expected)
+            assert values.dtype == before.dtype
+            assert values.flags.c_contiguous
+            assert values.flags.writeable
+            assert values.nbytes > 2**22 or memory_of(values).nbytes <= 2**24
+            arrays.append(values)
+    assert not any(np.shares_memory(a, b) for a, b in itertools.pairwise(arrays))
+
+
+def memory_of(array):
+    return array if array.base is None else memory_of(array.base)
+
+
+def samples_of_every_other(size):
+    return Labels("sample", np.arange(0, size, 2).reshape(-1, 1))
 
 
 # ---- derivatives and compilers

@@ -16,7 +16,7 @@ from metatensor.datasets import make_alloys, radial_descriptor
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "quickstart.py"
 SYSTEMS = 60
-STEP = 1e-4
+STEP = 2e-5  # a pair at the cutoff has a kink in its second derivative
 
 
 @pytest.fixture(scope="module")
@@ -105,32 +105,30 @@ STRUCTURES = {
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_predicted_gradients_are_derivatives_of_predicted_energies(model, name, record_property):
+def test_predicted_gradients_are_derivatives_of_predicted_energies(model, name):
     atoms = STRUCTURES[name]()
 
-    def derivatives(move, first, second):
-        energies = [
-            model.predict(radial_descriptor([move(atoms, first, second, step)]))
-            .block()
-            .values[0, 0]
-            for step in (STEP, -STEP)
-        ]
-        return (energies[0] - energies[1]) / (2 * STEP)
+    def energy(atoms):
+        return model.predict(radial_descriptor([atoms])).block().values[0, 0]
+
+    def derivative(move, first, second):
+        moves = [move(atoms, first, second, factor * STEP) for factor in (2, 1, -1, -2)]
+        return np.dot([-1, 8, -8, 1], [energy(moved) for moved in moves]) / (12 * STEP)
 
     block = model.predict(radial_descriptor([atoms])).block()
     positions, strain = np.zeros((len(atoms), 3)), block.gradient("strain").values[0, :, :, 0]
     gradient = block.gradient("positions")
     positions[gradient.samples["atom"]] = gradient.values[:, :, 0]
     numeric_positions = [
-        [derivatives(displaced, k, axis) for axis in range(3)] for k in range(len(atoms))
+        [derivative(displaced, k, axis) for axis in range(3)] for k in range(len(atoms))
     ]
     numeric_strain = [
-        [derivatives(strained, row, column) for column in range(3)] for row in range(3)
+        [derivative(strained, row, column) for column in range(3)] for row in range(3)
     ]
     for parameter, analytic, numeric in (
         ("positions", positions, numeric_positions),
         ("strain", strain, numeric_strain),
     ):
         error = np.abs(analytic - numeric).max() / max(np.abs(analytic).max(), 1e-3)
-        record_property(f"relative error of {parameter}", error)
-        assert error < 1e-6, parameter
+        print(f"{name}, {parameter}: relative error {error:.1e}")
+        assert error < 1e-8, parameter

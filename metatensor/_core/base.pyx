@@ -12,7 +12,8 @@ from libc.string cimport memcmp
 
 import numpy as np
 
-from metatensor._core.rows import RowIndex, first_duplicate
+from metatensor._core.rows cimport RowIndex
+from metatensor._core.rows import first_duplicate
 
 cnp.import_array()
 
@@ -66,7 +67,7 @@ cdef class LabelsBase:
     cdef readonly tuple _names
     cdef readonly cnp.ndarray _table
     cdef readonly object values
-    cdef object _rows
+    cdef RowIndex _rows
     cdef object _hash
     cdef object __weakref__
 
@@ -125,9 +126,7 @@ cdef class LabelsBase:
     @property
     def _index(self):
         """The RowIndex of the table, made when first asked for."""
-        if self._rows is None:
-            self._rows = RowIndex(self._table)
-        return self._rows
+        return index_of(self)
 
     def __len__(self):
         return cnp.PyArray_DIM(self._table, 0)
@@ -186,14 +185,21 @@ cdef class LabelsBase:
 
         """
         cdef Py_ssize_t found
-        if isinstance(entry, EntryBase):
-            entry = (<EntryBase> entry)._row_values()
-        elif not isinstance(entry, (tuple, list)):
+        if not isinstance(entry, (tuple, list, EntryBase)):
             entry = self._row(entry)
         if len(entry) != len(self._names):
             self._refuse_row(entry)
-        found = self._index.find(entry)
+        if isinstance(entry, EntryBase):
+            found = index_of(self).find_entries(row_start(<EntryBase> entry))
+        else:
+            found = index_of(self).find(entry)
         return None if found < 0 else found
+
+
+cdef RowIndex index_of(LabelsBase labels):
+    if labels._rows is None:
+        labels._rows = RowIndex(labels._table)
+    return labels._rows
 
 
 cdef bint same(LabelsBase first, LabelsBase second):
@@ -227,9 +233,6 @@ cdef class EntryBase:
         """The row (n_dimensions,), int32, in the array library of the Labels."""
         return self._labels.values[self._row]
 
-    cdef object _row_values(self):
-        return self._labels._table[self._row]
-
     def __len__(self):
         return len(self._labels._names)
 
@@ -254,7 +257,7 @@ cdef class EntryBase:
         return not same_entry(self, <EntryBase> other)
 
     def __hash__(self):
-        return hash((self._labels._names, self._row_values().tobytes()))
+        return hash((self._labels._names, self._labels._table[self._row].tobytes()))
 
 
 cdef LabelsBase NO_LABELS = LabelsBase.__new__(LabelsBase)

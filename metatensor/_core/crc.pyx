@@ -28,7 +28,7 @@ cdef uint32_t crc32_of(const uint8_t* start, size_t size, uint32_t value) except
 
 
 def crc32(data, uint32_t value=0):
-    """The CRC-32 of the bytes of `data` when it follows bytes with the CRC-32 `value`, as `zlib.crc32`."""
+    """The CRC-32 of bytes that follow bytes with the CRC-32 `value`, as `zlib.crc32`."""
     cdef Py_buffer buffer
     PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
     try:

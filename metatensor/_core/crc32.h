@@ -1,9 +1,10 @@
 /* CRC-32 of zip files (polynomial 0xEDB88320), by carry-less multiplication.
  *
- * `folded_crc32` keeps four 128-bit remainders and moves each 512 bits ahead per step: multiplying the low and high
- * halves by x^(n+64) and x^n modulo the polynomial (V. Gopal et al., "Fast CRC computation for generic polynomials
- * using PCLMULQDQ", 2009). The last remainder is itself a message of 16 bytes with the same CRC, which a table finishes.
- * Where the instruction is missing `crc32_is_fast` is 0 and the caller uses zlib.
+ * `folded_crc32` keeps four 128-bit remainders and moves each 512 bits ahead per step: multiplying
+ * the low and high halves by x^(n+64) and x^n modulo the polynomial (V. Gopal et al., "Fast CRC
+ * computation for generic polynomials using PCLMULQDQ", 2009). The last remainder is itself a
+ * message of 16 bytes with the same CRC, which a table finishes. Where the instruction is missing
+ * `crc32_is_fast` is 0 and the caller uses zlib.
  */
 #include <stddef.h>
 #include <stdint.h>

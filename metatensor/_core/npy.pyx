@@ -1,7 +1,7 @@
 """Headers of .npy members: written as upstream does, read from the text of any writer.
 
-The text is a Python dict with the keys 'descr', 'fortran_order' and 'shape'. The reader knows only what arrays and
-tables need of Python's grammar, so nothing in a file is ever evaluated.
+The text is a Python dict with the keys 'descr', 'fortran_order' and 'shape'. The reader knows only
+what arrays and tables need of Python's grammar, so nothing in a file is ever evaluated.
 """
 import sys
 
@@ -17,14 +17,15 @@ from metatensor._core.crc cimport crc32_of
 MAGIC = b"\x93NUMPY"
 cdef const char* magic = b"\x93NUMPY"
 
-CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")  # what values can be
-cdef dict DTYPES = {}  # what `descr` may say of them
+# what values can be, and what `descr` may say of them
+CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")
+cdef dict DTYPES = {}
 for _code in CODES:
     for _order in "<>=|" if _code[1:] == "1" else "<>=":
         DTYPES[(_order + _code).encode()] = np.dtype(_order + _code)
 
-cdef dict TABLE_ORDERS = {b"<i4": "<", b">i4": ">", b"=i4": "<" if sys.byteorder == "little" else ">"}
 cdef str NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
+cdef dict TABLE_ORDERS = {b"<i4": "<", b">i4": ">", b"=i4": NATIVE_ORDER}
 
 cdef enum:
     MAX_DIMENSIONS = 64
@@ -45,12 +46,12 @@ def table_header(names, Py_ssize_t rows):
 
 cdef bytes in_header(str descr, shape):
     cdef str sizes = "".join([f"{size}, " for size in shape])
-    cdef bytes text = f"{{ 'descr': {descr}, 'fortran_order': False, 'shape': ({sizes}) }}".encode()
-    cdef Py_ssize_t size = (len(text) + 74) // 64 * 64
-    if len(text) + 11 < 65536:
-        return MAGIC + b"\x01\x00" + (size - 10).to_bytes(2, "little") + text.ljust(size - 11) + b"\n"
-    size = (len(text) + 76) // 64 * 64
-    return MAGIC + b"\x02\x00" + (size - 12).to_bytes(4, "little") + text.ljust(size - 13) + b"\n"
+    cdef str said = f"{{ 'descr': {descr}, 'fortran_order': False, 'shape': ({sizes}) }}"
+    cdef bytes text = said.encode()
+    cdef int prefix = 10 if len(text) + 11 < 65536 else 12
+    cdef Py_ssize_t size = (prefix + len(text) + 64) // 64 * 64 - prefix
+    cdef bytes version = b"\x01\x00" if prefix == 10 else b"\x02\x00"
+    return MAGIC + version + size.to_bytes(prefix - 8, "little") + text.ljust(size - 1) + b"\n"
 
 
 # ---- reading
@@ -58,8 +59,9 @@ cdef bytes in_header(str descr, shape):
 cdef class Header:
     """What a .npy header says.
 
-    `dtype` and `shape` of values, or `names` and the shape (rows, columns) of an int32 table; `swapped` when the bytes
-    of numbers are in the other order; `size` of the header and `nbytes` of the data behind it.
+    `dtype` and `shape` of values, or `names` and the shape (rows, columns) of an int32 table;
+    `swapped` when the bytes of numbers are in the other order; `size` and `crc` of the header, and
+    `nbytes` of the data behind it.
     """
 
 
@@ -69,17 +71,18 @@ cdef struct Text:
 
 
 cdef int64_t header_size(const uint8_t* start, int64_t available) except -1:
-    """The size of the header that starts here, which may be more than the 12 bytes that are needed to know it."""
-    cdef int prefix
-    cdef int64_t length
+    """The size of the header that starts here; its first 12 bytes are enough to know it."""
+    cdef int prefix, i
+    cdef int64_t length = 0
     if available < 10 or memcmp(start, magic, 6) != 0:
         raise ValueError("it does not start with the magic bytes of a .npy array")
-    if start[6] == 1 and start[7] == 0:
-        prefix, length = 10, start[8] | (start[9] << 8)
-    elif start[6] in (2, 3) and start[7] == 0 and available >= 12:
-        prefix, length = 12, start[8] | (start[9] << 8) | (start[10] << 16) | (<int64_t> start[11] << 24)
-    else:
+    if start[6] not in (1, 2, 3) or start[7] != 0:
         raise ValueError(f"version {start[6]}.{start[7]} of the .npy format is unknown")
+    prefix = 10 if start[6] == 1 else 12
+    if available < prefix:
+        raise ValueError("its .npy header is truncated")
+    for i in range(8, prefix):
+        length |= <int64_t> start[i] << (8 * (i - 8))
     return prefix + length
 
 
@@ -129,12 +132,14 @@ def header_length(head):
 
 
 def read_table_header(head, int64_t nbytes):
-    """The names, the shape, and whether the bytes are swapped, of a table with that many bytes of data."""
+    """The names and shape of a table with that many bytes, and whether these are swapped."""
     cdef Header header = parse(bytes(head))
     if header.names is None:
         raise ValueError("it has values where a table with named columns is required")
     if header.nbytes != nbytes:
-        raise ValueError(f"its shape {header.shape} asks for {header.nbytes} bytes, it has {nbytes}")
+        raise ValueError(
+            f"its shape {header.shape} asks for {header.nbytes} bytes, it has {nbytes}"
+        )
     return header.names, header.shape, header.swapped
 
 
@@ -174,7 +179,9 @@ cdef int read_descr(Text* text, Header header) except -1:
         expect(text, b",")
         code = string(text)
         if code not in TABLE_ORDERS or (order is not None and order != code):
-            raise ValueError(f"the columns of a table must be all '<i4' or all '>i4', got {code!r}")
+            raise ValueError(
+                f"the columns of a table must be all '<i4' or all '>i4', got {code!r}"
+            )
         order = code
         end_of(text, b")")
         if not ahead(text, b"]"):
@@ -271,4 +278,6 @@ cdef int64_t integer(Text* text) except -1:
 
 cdef str excerpt(Text* text):
     cdef Py_ssize_t size = min(text.end - text.at, 12)
-    return repr(PyBytes_FromStringAndSize(<const char*> text.at, size))[1:] if size else "nothing more"
+    if size == 0:
+        return "nothing more"
+    return repr(PyBytes_FromStringAndSize(<const char*> text.at, size))[1:]

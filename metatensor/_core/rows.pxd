@@ -32,4 +32,6 @@ cdef class RowIndex:
 
     cdef bint ascending(self) noexcept
     cdef Slots filled(self)
+    cpdef Py_ssize_t find(self, row) except -2
+    cdef Py_ssize_t find_entries(self, const int32_t* entries) except -2
     cdef int locate(self, Table others, bint both_sorted, Py_ssize_t* found) except -1

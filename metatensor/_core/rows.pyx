@@ -186,6 +186,7 @@ cdef class Slots:
             for i in range(count):
                 at = home(codes[i], self.capacity)
                 end = at + LONGEST_PROBE
+                at += is_other(slots[at], codes[i], self.tags)  # without a branch to predict
                 at = seek(slots, table, row, codes[i], self.tags, at, end)
                 if at == end:
                     return CROWDED
@@ -289,22 +290,25 @@ cdef class RowIndex:
             self.slots = slots
         return self.slots
 
-    def find(self, row):
+    cpdef Py_ssize_t find(self, row) except -2:
         """Position of one row, a sequence of integers; -1 if the table does not have it."""
         cdef int32_t[FEW_COLUMNS] few
         cdef int32_t* buffer = few
-        cdef Table one
-        cdef Py_ssize_t found
+        cdef const int32_t* entries
         cdef cnp.ndarray many
         if self.rows.columns > FEW_COLUMNS:
             many = new_table(1, self.rows.columns)
             buffer = <int32_t*> cnp.PyArray_DATA(many)
-        one.rows, one.columns = 1, self.rows.columns
-        one.start = entries_of(row, one.columns, buffer)
-        if one.start == NULL:
-            return -1
+        entries = entries_of(row, self.rows.columns, buffer)
+        return -1 if entries == NULL else self.find_entries(entries)
+
+    cdef Py_ssize_t find_entries(self, const int32_t* entries) except -2:
+        """Position of the row with these entries, one for each column, or -1."""
+        cdef Table one
+        cdef Py_ssize_t found
         if self.ascending():
-            return bisect(self.rows, one.start)
+            return bisect(self.rows, entries)
+        one.start, one.rows, one.columns = entries, 1, self.rows.columns
         self.filled().find(one, &found)
         return found
 

@@ -13,8 +13,8 @@ from libc.string cimport memcmp, memcpy
 from metatensor._core.crc cimport crc32_of
 from metatensor._core.npy cimport Header, header_size, parse
 from metatensor._core.zip_format cimport (
-    ALIGNMENT_FIELD, CENTRAL_SIGNATURE, DEFLATED, DESCRIPTOR_FLAG, END64_SIGNATURE, FULL16, FULL32, LOCAL_SIGNATURE,
-    LOCATOR_SIGNATURE, PIECE, UTF8_FLAG, ZIP64_FIELD, get,
+    ALIGNMENT_FIELD, CENTRAL_SIGNATURE, DEFLATED, DESCRIPTOR_FLAG, END64_SIGNATURE, FULL16, FULL32,
+    LOCAL_SIGNATURE, LOCATOR_SIGNATURE, PIECE, UTF8_FLAG, ZIP64_FIELD, get,
 )
 
 cdef extern from "Python.h":
@@ -46,11 +46,11 @@ cdef struct Member:
 
 
 cdef class ArchiveReader:
-    """Reads an archive of `size` bytes, which are in `data`, or which `readinto(offset, buffer)` brings.
+    """Reads an archive of `size` bytes, in `data`, or brought by `readinto(offset, buffer)`.
 
-    Everything that says where or how large something is gets compared with the second place that says it, and with the
-    size of the file, before it is used; members must follow each other without gaps. Errors are ValueErrors; `current`
-    is the member that was read last.
+    Everything that says where or how large something is gets compared with the second place that
+    says it, and with the size of the file, before it is used; members must follow each other
+    without gaps. Errors are ValueErrors; `current` is the member that was read last.
     """
 
     cdef readonly dict names
@@ -87,12 +87,18 @@ cdef class ArchiveReader:
         self._window_size = cnp.PyArray_NBYTES(window)
         return 0
 
-    cdef const uint8_t* _at(self, uint64_t offset, uint64_t size, uint64_t ahead=0) except NULL:
-        """Where `size` bytes of the file are in memory, until the next call; `ahead` more are brought as well.
+    cdef bint _has(self, uint64_t offset, uint64_t size) noexcept:
+        """Whether these bytes of the file are in memory."""
+        cdef uint64_t end = self._window_offset + self._window_size
+        return offset >= self._window_offset and offset + size <= end
 
-        The caller has compared offset and size with the size of the file.
+    cdef const uint8_t* _at(self, uint64_t offset, uint64_t size, uint64_t ahead=0) except NULL:
+        """Where `size` bytes of the file are in memory, until the next call.
+
+        The caller has compared offset and size with the size of the file. Where the bytes have to
+        be brought into memory, so are as many as `ahead` behind them.
         """
-        if offset < self._window_offset or offset + size > self._window_offset + self._window_size:
+        if not self._has(offset, size):
             window = np.empty(size + ahead, dtype=np.uint8)
             self._readinto(offset, window)
             self._look_at(window, offset)
@@ -101,9 +107,7 @@ cdef class ArchiveReader:
     cdef int _copy(self, uint64_t offset, uint8_t* target, uint64_t size, uint32_t* crc) except -1:
         """Copy bytes of the file, and go on with their check sum."""
         cdef uint64_t part
-        cdef bint here = (
-            offset >= self._window_offset and offset + size <= self._window_offset + self._window_size
-        )
+        cdef bint here = self._has(offset, size)
         while size:
             part = min(size, <uint64_t> PIECE)
             if here:
@@ -132,7 +136,9 @@ cdef class ArchiveReader:
         while found >= 0 and found + 22 + get(at + found + 20, 2) != tail:
             found = ending.rfind(b"PK\x05\x06", 0, found + 3)
         if found < 0:
-            raise ValueError("there is no end of a central directory, the file is truncated or no zip archive")
+            raise ValueError(
+                "there is no end of a central directory, the file is truncated or no zip archive"
+            )
         at += found
         end = size - tail + found
         if get(at + 4, 4) != 0 or get(at + 8, 2) != get(at + 10, 2):
@@ -160,7 +166,11 @@ cdef class ArchiveReader:
         if get(at + 4, 4) != 0 or get(at + 16, 4) != 1 or locator < 56 or start > locator - 56:
             raise ValueError("the zip64 locator is wrong")
         at = self._at(start, 56)
-        if get(at, 4) != END64_SIGNATURE or get(at + 4, 8) != locator - start - 12 or get(at + 16, 8) != 0:
+        if (
+            get(at, 4) != END64_SIGNATURE
+            or get(at + 4, 8) != locator - start - 12
+            or get(at + 16, 8) != 0
+        ):
             raise ValueError("the zip64 end of the central directory is wrong")
         if get(at + 24, 8) != get(at + 32, 8):
             raise ValueError("the archive has several parts")
@@ -185,17 +195,18 @@ cdef class ArchiveReader:
                 raise ValueError("the central directory is damaged")
             member = self._members + position
             member.flags, member.method = get(at + 8, 2), get(at + 10, 2)
-            member.crc, member.stored, member.size = get(at + 16, 4), get(at + 20, 4), get(at + 24, 4)
-            member.name_size, extra, comment = get(at + 28, 2), get(at + 30, 2), get(at + 32, 2)
-            member.offset = get(at + 42, 4)
-            member.name = at + 46 - start
+            member.crc, member.offset = get(at + 16, 4), get(at + 42, 4)
+            member.stored, member.size = get(at + 20, 4), get(at + 24, 4)
+            member.name, member.name_size = at + 46 - start, get(at + 28, 2)
+            extra, comment = get(at + 30, 2), get(at + 32, 2)
             if end - at < 46 + member.name_size + extra + comment or get(at + 34, 2) != 0:
                 raise ValueError("the central directory is damaged")
-            read_extra(at + 46 + member.name_size, extra, &member.size, &member.stored, &member.offset)
-            name = member_name(start + member.name, member.name_size, member.flags & UTF8_FLAG)
+            name = member_name(at + 46, member.name_size, member.flags & UTF8_FLAG)
             if self.names.setdefault(name, position) != position:
                 raise ValueError(f"the archive has two members {name!r}")
-            at += 46 + member.name_size + extra + comment
+            at += 46 + member.name_size
+            read_extra(at, extra, &member.size, &member.stored, &member.offset)
+            at += extra + comment
         if at != end:
             raise ValueError("the central directory has more bytes than entries")
         return 0
@@ -235,15 +246,15 @@ cdef class ArchiveReader:
         if member.flags & ~KNOWN_FLAGS:
             raise ValueError("it is encrypted, or uses features of zip that can not be read")
         if member.method not in (0, DEFLATED):
-            raise ValueError(f"it has compression method {member.method}, only stored and deflated can be read")
+            raise ValueError(f"its compression {member.method} is neither stored nor deflated")
         if member.method == 0 and member.size != member.stored:
             raise ValueError("it is not compressed, yet has two sizes")
         if member.size // MAX_INFLATION > member.stored:
-            raise ValueError(f"its {member.stored} bytes can not hold the {member.size} that are declared")
+            raise ValueError(f"its {member.stored} bytes can not hold the declared {member.size}")
         return member
 
     def check_others(self):
-        """Compare the local headers of members that were not read, whose names might be damaged ones."""
+        """Compare the local headers of members that were not read: the name might be damaged."""
         cdef uint32_t header_crc
         for name, position in self.names.items():
             if not self._members[<Py_ssize_t> position].checked:
@@ -253,14 +264,15 @@ cdef class ArchiveReader:
     cdef uint64_t _data(self, Member* member, uint32_t* header_crc) except 0:
         """Compare the local header with the directory; where the data starts.
 
-        `header_crc` becomes the CRC-32 of the .npy header where the local header tells it, otherwise 0.
+        `header_crc` becomes the CRC-32 of the .npy header where the local header tells it, else 0.
         """
         cdef uint64_t extent = member.end - member.offset, length, size, stored, gap, none = 0
+        cdef uint64_t window = min(<uint64_t> WINDOW, self._members_end - member.offset)
         cdef const uint8_t* at
-        if extent > WINDOW:
+        if extent > window:
             at = self._at(member.offset, HEAD)
         else:
-            at = self._at(member.offset, extent, min(WINDOW, self._members_end - member.offset) - extent)
+            at = self._at(member.offset, extent, window - extent)
         length = 30 + get(at + 26, 2) + get(at + 28, 2)
         if get(at, 4) != LOCAL_SIGNATURE or length > extent or member.stored > extent - length:
             raise ValueError("its local header is damaged")
@@ -272,27 +284,31 @@ cdef class ArchiveReader:
             get(at + 6, 2) != member.flags
             or get(at + 8, 2) != member.method
             or get(at + 26, 2) != member.name_size
-            or memcmp(at + 30, PyBytes_AS_STRING(self._directory) + member.name, member.name_size) != 0
+            or memcmp(at + 30, self._name(member), member.name_size) != 0
         ):
             raise ValueError("its local header differs from the central directory")
         stored, size = get(at + 18, 4), get(at + 22, 4)
-        header_crc[0] = read_extra(at + 30 + member.name_size, get(at + 28, 2), &size, &stored, &none)
-        if not member.flags & DESCRIPTOR_FLAG and (
-            get(at + 14, 4) != member.crc or size != member.size or stored != member.stored
+        same_crc = get(at + 14, 4) == member.crc
+        at += 30 + member.name_size
+        header_crc[0] = read_extra(at, length - 30 - member.name_size, &size, &stored, &none)
+        if not member.flags & DESCRIPTOR_FLAG and not (
+            same_crc and size == member.size and stored == member.stored
         ):
             raise ValueError("its local header differs from the central directory")
         member.checked = True
         return member.offset + length
 
+    cdef const char* _name(self, Member* member) noexcept:
+        return PyBytes_AS_STRING(self._directory) + member.name
+
     cdef bytes _inflated(self, Member* member, uint64_t start, bint whole):
-        """The data of a deflated member, as much as is declared; or the first bytes of it, unchecked."""
-        cdef uint64_t stored = member.stored if whole else min(member.stored, <uint64_t> (1 << 16))
+        """The data of a deflated member, as much as is declared; or its first bytes, unchecked."""
+        cdef uint64_t stored = member.stored if whole else min(member.stored, <uint64_t> WINDOW)
         cdef const uint8_t* at = self._at(start, stored)
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        compressed = PyMemoryView_FromMemory(<char*> at, stored, PyBUF_READ)
         try:
-            data = inflater.decompress(
-                PyMemoryView_FromMemory(<char*> at, stored, PyBUF_READ), member.size + 1 if whole else HEAD
-            )
+            data = inflater.decompress(compressed, member.size + 1 if whole else HEAD)
         except zlib.error as error:
             raise ValueError(f"its compressed data is damaged: {error}") from None
         if not whole:
@@ -304,7 +320,7 @@ cdef class ArchiveReader:
         return data
 
     cdef Header _open(self, str name, bint whole=True):
-        """Read the headers of an array, and leave where its data is in `_data_offset` or `_content`."""
+        """Read the headers of an array, and leave its data in `_content` or at `_data_offset`."""
         cdef Member* member = self._find(name)
         cdef uint32_t header_crc
         cdef uint64_t start = self._data(member, &header_crc), available = member.size
@@ -363,7 +379,7 @@ cdef class ArchiveReader:
         return header
 
     def values(self, str name):
-        """A new array with the values, in native byte order; in Fortran order if they are so in the file."""
+        """A new array with the values, native in byte order, in the file's order of elements."""
         cdef Header header = self._values_header(name)
         shape = header.shape[::-1] if header.fortran_order else header.shape
         array = np.empty(shape, header.dtype)
@@ -375,16 +391,17 @@ cdef class ArchiveReader:
         return array.T if header.fortran_order else array
 
     def view(self, str name):
-        """The values as a read-only view of the data where that is possible, a read-only copy otherwise.
+        """The values as a read-only view of the data where that is possible, otherwise a copy.
 
-        The check sum is not compared where the file has one for the .npy header alone: it would take reading it all.
+        The check sum of the member is compared only where the file has none for the .npy header:
+        it takes reading all the data.
         """
-        cdef Header header = self._values_header(name)
+        cdef Header header = self._values_header(name, False)
         cdef Member* member = self._find(name)
         cdef uint32_t crc = header.crc
         cdef const uint8_t* at
         if (
-            self._content is not None
+            member.method == DEFLATED
             or header.swapped
             or header.dtype.kind == "b"
             or self._data_offset % header.dtype.alignment
@@ -396,12 +413,15 @@ cdef class ArchiveReader:
             at = self._at(self._data_offset, header.nbytes)
             if crc32_of(at, header.nbytes, crc) != member.crc:
                 raise ValueError(WRONG_CRC)
-        array = self._window[self._data_offset : self._data_offset + header.nbytes].view(header.dtype)
+        array = self._window[self._data_offset : self._data_offset + header.nbytes]
+        array = array.view(header.dtype).reshape(
+            header.shape, order="F" if header.fortran_order else "C"
+        )
         array.flags.writeable = False
-        return array.reshape(header.shape, order="F" if header.fortran_order else "C")
+        return array
 
     def table(self, str name, make):
-        """What `make(names, table)` gives for a table of int32; the same object again where the bytes are the same."""
+        """What `make(names, table)` gives for a table, once for all that have the same bytes."""
         cdef Header header = self._open(name)
         cdef Member* member = self._find(name)
         cdef cnp.ndarray table, known
@@ -446,7 +466,7 @@ cdef str member_name(const uint8_t* start, Py_ssize_t size, bint utf8):
 cdef uint32_t read_extra(
     const uint8_t* at, Py_ssize_t length, uint64_t* size, uint64_t* stored, uint64_t* offset
 ) except? 1:
-    """Read the extra fields of a header: 64-bit numbers for those that are full, and the CRC-32 that we keep there."""
+    """Read extra fields: 64-bit numbers for those that are full, and the CRC-32 of our own."""
     cdef const uint8_t* end = at + length
     cdef Py_ssize_t field
     cdef uint32_t header_crc = 0

@@ -1,8 +1,9 @@
 """Zip archives of .npy members, laid out for writing.
 
-Members are STORED with zip64 sizes in their local headers, as upstream writes them, so that small archives are the
-same bytes. In front of arrays of 4 KiB and more an extra field of the local header makes them start at a multiple of
-64 bytes; it holds the CRC-32 of the .npy header, which makes that header checkable without reading the array.
+Members are STORED with zip64 sizes in their local headers, as upstream writes them, so that small
+archives are the same bytes. In front of arrays of 4 KiB and more an extra field of the local header
+makes them start at a multiple of 64 bytes; it holds the CRC-32 of the .npy header, so that this
+header can be checked without reading the array.
 """
 import sys
 
@@ -16,8 +17,8 @@ from libc.string cimport memcpy, memset
 
 from metatensor._core.crc cimport crc32_of
 from metatensor._core.zip_format cimport (
-    ALIGNMENT_FIELD, CENTRAL_SIGNATURE, END64_SIGNATURE, END_SIGNATURE, FULL16, FULL32, LOCAL_SIGNATURE,
-    LOCATOR_SIGNATURE, PIECE, UTF8_FLAG, ZIP64_FIELD, put,
+    ALIGNMENT_FIELD, CENTRAL_SIGNATURE, END64_SIGNATURE, END_SIGNATURE, FULL16, FULL32,
+    LOCAL_SIGNATURE, LOCATOR_SIGNATURE, PIECE, UTF8_FLAG, ZIP64_FIELD, put,
 )
 
 cnp.import_array()
@@ -36,7 +37,7 @@ cdef inline bint is_plain(cnp.ndarray array):
 
 
 def chunks(cnp.ndarray array not None):
-    """The elements in C order and little-endian: contiguous arrays, each valid until the next is asked for."""
+    """The elements in C order and little-endian: contiguous arrays, valid one at a time."""
     if is_plain(array):
         return (array,)
     return np.nditer(
@@ -59,7 +60,7 @@ cdef uint8_t* extend(bytearray buffer, Py_ssize_t size) except NULL:
 cdef class ArchiveWriter:
     """Lays out an archive.
 
-    `sink` is called with its parts one after the other: bytes, or arrays whose `chunks` are the bytes.
+    `sink` is called with its parts one after the other: bytes, or arrays whose `chunks` are bytes.
     """
 
     cdef object _sink
@@ -79,12 +80,14 @@ cdef class ArchiveWriter:
         cdef uint32_t header_crc = crc32_of(<const uint8_t*> PyBytes_AS_STRING(header), size, 0)
         cdef uint32_t crc = header_crc
         cdef cnp.ndarray chunk
+        cdef const uint8_t* data
         if PyBytes_GET_SIZE(encoded) > FULL16:
-            raise ValueError(f"the name of a member can have {FULL16} bytes at most, got {len(encoded)}")
+            raise ValueError(f"names of members have {FULL16} bytes at most, got {len(encoded)}")
         if array is not None:
             nbytes = cnp.PyArray_NBYTES(array)
             for chunk in (array,) if is_plain(array) else chunks(array):
-                crc = crc32_of(<const uint8_t*> cnp.PyArray_DATA(chunk), cnp.PyArray_NBYTES(chunk), crc)
+                data = <const uint8_t*> cnp.PyArray_DATA(chunk)
+                crc = crc32_of(data, cnp.PyArray_NBYTES(chunk), crc)
         self._catalogue(encoded, crc, size + nbytes)
         self._open(encoded, crc, size, nbytes, header_crc)
         memcpy(extend(self._pending, size), PyBytes_AS_STRING(header), size)
@@ -104,11 +107,12 @@ cdef class ArchiveWriter:
     cdef int _open(
         self, bytes name, uint32_t crc, uint64_t size, uint64_t nbytes, uint32_t header_crc
     ) except -1:
-        """Write a local header, so long that the array starts at a multiple of the alignment if it is large."""
+        """Write a local header, so long that a large array behind it is aligned."""
         cdef Py_ssize_t length = PyBytes_GET_SIZE(name), padding = 0
+        cdef uint64_t start = self._position + 30 + length + 20 + 8 + size
         cdef uint8_t* at
         if nbytes >= ALIGNED_FROM:
-            padding = 8 + (-(self._position + 30 + length + 20 + 8 + size) % <uint64_t> ALIGNMENT)
+            padding = 8 + (ALIGNMENT - start % ALIGNMENT) % ALIGNMENT
         at = extend(self._pending, 30 + length + 20 + padding)
         put(at, LOCAL_SIGNATURE, 4)
         put_common(at + 4, crc, name.isascii())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import mmap
 import os
@@ -38,14 +39,15 @@ def io_errors(file: Any, use_numpy: bool = False) -> Iterator[None]:
     except OSError as error:
         if use_numpy or not is_path(file):
             raise
-        raise _checks.MetatensorError(f"io error: {error}") from error
+        where = os.fsdecode(file)
+        raise _checks.MetatensorError(f"io error: {error.strerror}: {where!r}") from error
 
 
 # ---- writing
 
 
 def write_to_path(path: str, write: Callable[[Sink], None]) -> None:
-    """Write a file as a whole or not at all: what was there before stays until the new one is complete."""
+    """Write a file as a whole or not at all: the old one stays until the new one is complete."""
     if os.path.islink(path):
         path = os.path.realpath(path)
     try:
@@ -58,7 +60,7 @@ def write_to_path(path: str, write: Callable[[Sink], None]) -> None:
             write(lambda part: _write_part(file.write, part))
         return
     if not os.access(path, os.W_OK):
-        raise PermissionError(f"the file {path!r} can not be written to")
+        raise PermissionError(errno.EACCES, "the file can not be written to", path)
     _replace(path, mode, write)
 
 

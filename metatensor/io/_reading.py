@@ -94,7 +94,8 @@ def _refuse(source: Source, kind: str, archive: ArchiveReader | None, error: Exc
         where = f"in {archive.current!r}: "
     what = kind if kind == "Labels" else f"a {kind}"
     raise _checks.MetatensorError(
-        f"serialization format error: unable to load {what} from {source.name}{hint}: {where}{error}"
+        "serialization format error: "
+        f"unable to load {what} from {source.name}{hint}: {where}{error}"
     ) from error
 
 
@@ -131,7 +132,7 @@ def _block(
     values: Values,
     properties: Labels | None = None,
 ) -> TensorBlock:
-    """Read a block; its Labels before its values, so that these are not made larger than it needs."""
+    """Read a block: first its Labels, which tell how large its values can be."""
     shape = archive.shape(prefix + "values.npy")
     samples = archive.table(prefix + "samples.npy", Labels)
     components = tuple(

@@ -91,8 +91,8 @@ def _add_block(
     for parameter in sorted(block._gradients):
         if "/" in parameter or prefix.count("gradients/") >= MAX_NESTING:
             raise _checks.MetatensorError(
-                f"serialization format error: the gradient {prefix + parameter!r} can not be saved, names of "
-                f"gradients must not have a '/', and gradients can be nested {MAX_NESTING} times"
+                f"serialization format error: gradient {prefix + parameter!r} is not saved: "
+                f"the names of gradients have no '/', and they can be nested {MAX_NESTING} times"
             )
         _add_block(
             archive, f"{prefix}gradients/{parameter}/", block._gradients[parameter], use_numpy, True
@@ -100,7 +100,7 @@ def _add_block(
 
 
 def _host(values: _arrays.Array, use_numpy: bool) -> npt.NDArray[Any]:
-    """Return values as a numpy array of a dtype that files can have, or say why they can not be saved."""
+    """Return values as a numpy array of a dtype that files can have, or say why there is none."""
     if type(values) is np.ndarray and values.dtype in _DTYPES:
         return values
     if _arrays.library(values) == "torch":
@@ -114,12 +114,12 @@ def _host(values: _arrays.Array, use_numpy: bool) -> npt.NDArray[Any]:
                 "values on the 'meta' device can not be saved, there is no data"
             )
     if "bfloat16" in str(values.dtype):
-        message = "values of type bfloat16 can not be saved, convert them first with `.to(...)`, such as to float32"
+        message = "values of type bfloat16 can not be saved, use `.to(...)` first, as to float32"
         raise TypeError(message) if use_numpy else _checks.MetatensorError(message)
     host = _arrays.to_host(values)
     if host.dtype.newbyteorder("=") not in _DTYPES:
         raise _checks.MetatensorError(
-            f"values of type {host.dtype} can not be saved, only bool, integers, and real and complex numbers "
-            "of up to 64 and 128 bits; convert them first with `.to(...)`"
+            f"values of type {host.dtype} can not be saved, only bool, integers, and real and "
+            "complex numbers of up to 64 and 128 bits; use `.to(...)` first"
         )
     return host

@@ -86,8 +86,8 @@ def _into(create_array: CreateArray) -> _reading.Values:
         target = _arrays.to_host(array)
         if target.shape != loaded.shape or target.dtype != loaded.dtype:
             raise ValueError(
-                f"`create_array` must make an array with shape {loaded.shape} and dtype {loaded.dtype}, "
-                f"got {target.shape} and {target.dtype}"
+                f"`create_array` must make an array with shape {loaded.shape} and dtype "
+                f"{loaded.dtype}, got {target.shape} and {target.dtype}"
             )
         if not target.flags.writeable or (
             target.size and not np.shares_memory(target, _arrays.to_host(array))

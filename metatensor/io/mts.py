@@ -67,7 +67,7 @@ def save(file: Any, data: TensorMap | TensorBlock | Labels, use_numpy: bool = Fa
     if not use_numpy and not path.endswith(".mts"):
         path += ".mts"
         warnings.warn(f"adding '.mts' extension, the file will be saved at {path!r}", stacklevel=2)
-    with _files.io_errors(file, use_numpy):
+    with _files.io_errors(path, use_numpy):
         _files.write_to_path(path, write)
 
 

@@ -1,8 +1,9 @@
 """What Labels, blocks and maps are made of when they are pickled.
 
-The pickler sees every value array, so that protocol 5 can send it out of band and joblib can map it into the memory of
-its workers. Under protocol 5 tensors of torch in main memory are shown as numpy arrays that share their memory; under
-lower protocols, which `torch.save` and torch's own multiprocessing use, they are shown as tensors.
+The pickler sees every value array, so that protocol 5 can send it out of band and joblib can map it
+into the memory of its workers. Under protocol 5 tensors of torch in main memory are shown as numpy
+arrays that share their memory; under lower protocols, which `torch.save` and torch's own
+multiprocessing use, they are shown as tensors.
 """
 
 from __future__ import annotations

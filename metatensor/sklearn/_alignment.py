@@ -92,6 +92,8 @@ def take_samples(block: TensorBlock, positions: Positions) -> TensorBlock:
 
 def spread_samples(block: TensorBlock, samples: Labels) -> TensorBlock:
     """Return all of some samples in their order; those that are not there are zero."""
+    if samples == block._samples:
+        return block
     positions = find(samples, block._samples)
     absent = positions < 0
     if not absent.any():

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import is_array_api_obj
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -24,22 +26,25 @@ Data: TypeAlias = Any  # TensorMap, Rows, or what scikit-learn takes as an array
 #: bytes of the float64 rows that are worked on at once
 CHUNK_BYTES = 1 << 26
 
-#: what arrays are converted to, unless they are of one of these types
-FLOATS = (np.float64, np.float32)
-
 
 # ---- containers
 
 
 def is_tensor(data: Data) -> bool:
     """Tell labelled data from arrays; refuse lists, which scikit-learn makes of what it can not cut."""
-    if isinstance(data, (list, tuple)) and data and isinstance(data[0], (TensorBlock, TensorMap, Rows)):
+    if (
+        isinstance(data, (list, tuple))
+        and data
+        and isinstance(data[0], (TensorBlock, TensorMap, Rows))
+    ):
         raise TypeError(
             f"got a {type(data).__name__} of {type(data[0]).__name__}; wrap the data with "
             "`X, y = as_rows(X, y, by='system')` before cross-validation"
         )
     if isinstance(data, TensorBlock):
-        raise TypeError("got a TensorBlock, a TensorMap is required; make one with `TensorMap(Labels.single(), [block])`")
+        raise TypeError(
+            "got a TensorBlock, a TensorMap is required; make one with `TensorMap(Labels.single(), [block])`"
+        )
     return isinstance(data, (TensorMap, Rows))
 
 
@@ -53,6 +58,12 @@ def like_container(data: Tensor, tensor: TensorMap) -> Tensor:
     if isinstance(data, Rows):
         return data if tensor is data.tensor else data._like(tensor)
     return tensor
+
+
+def float_dtypes(X: Data) -> list[Any]:
+    """Return the dtypes that plain arrays may have, in the library scikit-learn works on them in."""
+    xp = _arrays.namespace(X) if is_array_api_obj(X) and get_config()["array_api_dispatch"] else np
+    return [xp.float64, xp.float32]
 
 
 def from_matrix(array: Any, property_name: str) -> TensorMap:
@@ -107,14 +118,19 @@ def map_block(
 def check_finite(tensor: TensorMap, name: str) -> None:
     """Refuse NaN and infinity in values and gradients."""
     for key, block in tensor.items():
-        parts = [("the values", block), *((f"the gradient {p!r}", g) for p, g in block._gradients.items())]
+        parts = [
+            ("the values", block),
+            *((f"the gradient {p!r}", g) for p, g in block._gradients.items()),
+        ]
         for what, part in parts:
             values = as_float(_arrays.detach(part._values))
             xp = _arrays.namespace(values)
             with np.errstate(all="ignore"):
                 if bool(xp.isfinite(xp.sum(values))) or bool(xp.all(xp.isfinite(values))):
                     continue
-            raise ValueError(f"Input {name} contains NaN or infinity, in {what} of the block with key {key.print()}")
+            raise ValueError(
+                f"Input {name} contains NaN or infinity, in {what} of the block with key {key.print()}"
+            )
 
 
 def is_invariant(key: LabelsEntry, block: TensorBlock) -> bool:
@@ -139,7 +155,9 @@ class TensorEstimator(BaseEstimator):
 
     def _remember_features(self, tensor: TensorMap) -> None:
         if not len(tensor):
-            raise ValueError(f"{type(self).__name__} needs at least one block, got a TensorMap without blocks")
+            raise ValueError(
+                f"{type(self).__name__} needs at least one block, got a TensorMap without blocks"
+            )
         self.__dict__.pop("feature_names_in_", None)  # of a fit to a data frame before
         self.feature_labels_in_ = {key: block._properties for key, block in tensor.items()}
         self.n_features_in_ = sum(len(block._properties) for block in tensor)
@@ -154,14 +172,16 @@ class TensorEstimator(BaseEstimator):
         if is_tensor(X) != fitted_on_tensors:
             names = ("labelled data (TensorMap or Rows)", "plain arrays")
             fitted, got = names if fitted_on_tensors else names[::-1]
-            raise TypeError(f"{type(self).__name__} was fitted on {fitted}, got {got}: {_checks.kind(X)}")
+            raise TypeError(
+                f"{type(self).__name__} was fitted on {fitted}, got {got}: {_checks.kind(X)}"
+            )
 
     def _labelled_features(self, X: Data, reset: bool = False) -> Tensor:
         """Return X as labelled data, with the properties in the order they had in `fit`."""
         if not reset:
             self._check_container(X)
         if not is_tensor(X):
-            X = validate_data(self, X, reset=reset, dtype=FLOATS)
+            X = validate_data(self, X, reset=reset, dtype=float_dtypes(X))
             if reset:
                 self._forget_features()
             return from_matrix(X, "feature")
@@ -187,10 +207,14 @@ class TensorEstimator(BaseEstimator):
             blocks.append(_alignment.take_properties(block, known))
         return TensorMap._of(tensor._keys, blocks, tensor._info)
 
-    def _check_properties(self, tensor: TensorMap, key: LabelsEntry, block: TensorBlock, known: Labels) -> None:
+    def _check_properties(
+        self, tensor: TensorMap, key: LabelsEntry, block: TensorBlock, known: Labels
+    ) -> None:
         name, got = type(self).__name__, block._properties
         if set(got._names) != set(known._names):
-            raise ValueError(f"X has the property names {got.names}, but {name} was fitted on {known.names}")
+            raise ValueError(
+                f"X has the property names {got.names}, but {name} was fitted on {known.names}"
+            )
         missing = entries_text(known, _alignment.find(known, got) < 0)
         extra = entries_text(got, _alignment.find(got, known) < 0)
         if missing or extra:
@@ -204,7 +228,10 @@ class TensorEstimator(BaseEstimator):
 
 def entries_text(labels: Labels, mask: npt.NDArray[np.bool_]) -> str:
     """Print some entries of Labels, the first few of many."""
-    return _shortened([labels.entry(int(position)).print() for position in np.flatnonzero(mask)[:4]], int(mask.sum()))
+    return _shortened(
+        [labels.entry(int(position)).print() for position in np.flatnonzero(mask)[:4]],
+        int(mask.sum()),
+    )
 
 
 def _shortened(texts: Sequence[str], length: int | None = None) -> str:

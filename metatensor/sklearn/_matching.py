@@ -90,7 +90,9 @@ def match(wanted: TensorMap, given: TensorMap, names: Names = Names()) -> list[P
     return pairs
 
 
-def _match_samples(key: LabelsEntry, wanted: TensorBlock, given: TensorBlock, names: Names) -> Positions:
+def _match_samples(
+    key: LabelsEntry, wanted: TensorBlock, given: TensorBlock, names: Names
+) -> Positions:
     extra = [name for name in given._samples._names if name not in wanted._samples._names]
     lacking = [name for name in wanted._samples._names if name not in given._samples._names]
     if extra or lacking:
@@ -144,7 +146,9 @@ def _checked(weights: Array) -> Array:
     return weights
 
 
-def term_weights(sample_weight: Any, data: TensorMap | Rows, pairs: list[Pair]) -> list[dict[str | None, Array]]:
+def term_weights(
+    sample_weight: Any, data: TensorMap | Rows, pairs: list[Pair]
+) -> list[dict[str | None, Array]]:
     """Return the weights of values and gradients of each block, in a shape that broadcasts to theirs.
 
     Parameters

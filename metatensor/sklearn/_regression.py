@@ -33,7 +33,9 @@ class TensorRegressor(RegressorMixin, MultiOutputMixin, _base.TensorEstimator):
         if first:
             self._target_ndim = ndim
         elif ndim != self._target_ndim:
-            raise TypeError("y must be of the same kind as in the first batch: labelled, 1-D or 2-D array")
+            raise TypeError(
+                "y must be of the same kind as in the first batch: labelled, 1-D or 2-D array"
+            )
         _base.check_finite(_base.to_tensor(X), "X")
         _base.check_finite(_base.to_tensor(y), "y")
         return X, y
@@ -46,8 +48,9 @@ class TensorRegressor(RegressorMixin, MultiOutputMixin, _base.TensorEstimator):
             )
         if not first:
             self._check_container(X)
+        dtypes = _base.float_dtypes(X)
         X, y = validate_data(
-            self, X, y, reset=first, dtype=_base.FLOATS, multi_output=True, y_numeric=True
+            self, X, y, reset=first, dtype=dtypes, multi_output=True, y_numeric=True
         )
         if first:
             self._forget_features()
@@ -89,7 +92,7 @@ def _labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]
         if isinstance(X, Rows) and isinstance(y, Rows):
             _check_same_rows(X, y)
         return y, None
-    y = check_array(y, dtype=_base.FLOATS, ensure_2d=False, input_name="y")
+    y = check_array(y, dtype=_base.float_dtypes(y), ensure_2d=False, input_name="y")
     if isinstance(X, Rows):
         check_consistent_length(X, y)
         return Rows(_target_map(y, X.rows), X.by, X.rows), y.ndim

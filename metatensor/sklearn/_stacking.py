@@ -31,7 +31,9 @@ class Stack(NamedTuple):
     @property
     def n_rows(self) -> int:
         """Number of rows that are not zero, one for each entry of the component axes."""
-        return int(np.count_nonzero(self.positions >= 0)) * math.prod(self.targets._values.shape[1:-1])
+        return int(np.count_nonzero(self.positions >= 0)) * math.prod(
+            self.targets._values.shape[1:-1]
+        )
 
     def add_to(self, problems: Sequence[Problem]) -> None:
         """Add the rows to the sums, a bounded number at once."""
@@ -39,7 +41,7 @@ class Stack(NamedTuple):
         row_bytes = 8 * n_columns * math.prod(self.targets._values.shape[1:-1])
         for chunk in _base.chunks(len(self.positions), row_bytes):
             positions = self.positions[chunk]
-            targets = _arrays.to_host(_base.to_float64(self.targets._values[chunk]))
+            targets = _arrays.to_host(_base.to_float64(self.targets._values[chunk, ...]))
             weights = self.weights[chunk]
             weights = np.broadcast_to(weights, (*targets.shape[:-1], weights.shape[-1]))
             absent = positions < 0
@@ -57,7 +59,7 @@ def _rows_at(values: _arrays.Array, positions: Positions) -> _arrays.Array:
     """Return rows without a copy if they follow each other."""
     first, last = int(positions[0]), int(positions[-1])
     if last - first == len(positions) - 1 and (np.diff(positions) == 1).all():
-        return values[first : last + 1]
+        return values[first : last + 1, ...]
     return _arrays.take(values, positions)
 
 

@@ -27,9 +27,32 @@ class TensorTransformer(TransformerMixin, _base.TensorEstimator):
             lambda self: set() if hasattr(self, "feature_labels_in_") else keys
         )
 
+    def set_output(self, *, transform: str | None = None) -> TensorTransformer:
+        """Say in which container arrays come out; labelled data stay as they are.
 
-class LabelTransformer(TransformerMixin, _base.TensorEstimator, auto_wrap_output_keys=None):
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, optional
+            container of what `transform` and `fit_transform` give; None changes nothing
+
+        Returns
+        -------
+        TensorTransformer
+            self
+
+        """
+        if transform is not None:
+            # not the inherited method, which is not there after a fit to labelled data
+            config = getattr(self, "_sklearn_output_config", {})
+            self._sklearn_output_config = {**config, "transform": transform}
+        return self
+
+
+class LabelTransformer(TransformerMixin, _base.TensorEstimator):
     """Base of transformers that need labels, and refuse arrays."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
 
     def _tensor(self, X: Any) -> TensorMap:
         if not _base.is_tensor(X):

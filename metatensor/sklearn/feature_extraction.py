@@ -71,7 +71,10 @@ class KeysToProperties(LabelTransformer):
     """
 
     def __init__(
-        self, keys: str | Sequence[str] = "center_type", *, unknown: Literal["error", "ignore"] = "error"
+        self,
+        keys: str | Sequence[str] = "center_type",
+        *,
+        unknown: Literal["error", "ignore"] = "error",
     ) -> None:
         self.keys = keys
         self.unknown = unknown
@@ -311,7 +314,7 @@ class SumOverSamples(LabelTransformer):
         array of str
 
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "feature_labels_in_")
         return feature_names(self.feature_labels_in_)
 
     def __sklearn_tags__(self) -> Any:

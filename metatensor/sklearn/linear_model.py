@@ -316,7 +316,9 @@ class Ridge(_regression.TensorRegressor):
 
     def _check_parameters(self) -> None:
         if self.alpha_type not in ("absolute", "relative"):
-            raise ValueError(f"`alpha_type` must be 'absolute' or 'relative', got {self.alpha_type!r}")
+            raise ValueError(
+                f"`alpha_type` must be 'absolute' or 'relative', got {self.alpha_type!r}"
+            )
         if self.solver not in _SOLVERS:
             raise ValueError(f"`solver` must be one of {list(_SOLVERS)}, got {self.solver!r}")
         if not isinstance(self.alpha, TensorMap):
@@ -326,7 +328,9 @@ class Ridge(_regression.TensorRegressor):
             for name, weight in weights.items():
                 _check_not_negative(weight, f"gradient_weights[{name!r}]", "a number")
         elif weights != "balanced":
-            _check_not_negative(weights, "gradient_weights", "a number, a dict of numbers, or 'balanced'")
+            _check_not_negative(
+                weights, "gradient_weights", "a number, a dict of numbers, or 'balanced'"
+            )
 
     # ---- solving
 
@@ -350,10 +354,14 @@ class Ridge(_regression.TensorRegressor):
             rows = _find_all(target.properties, block._samples, "samples")
         alpha = _arrays.to_host(_arrays.detach(block._values)).astype(np.float64)
         if alpha.ndim != 2 or not np.isfinite(alpha).all() or (alpha < 0).any():
-            raise ValueError("`alpha` must have values that are finite and not negative, and no components")
+            raise ValueError(
+                "`alpha` must have values that are finite and not negative, and no components"
+            )
         return alpha[np.ix_(rows, columns)]
 
-    def _solve(self, target: _Target, problems: list[Problem]) -> tuple[Array, Array, float, Factors]:
+    def _solve(
+        self, target: _Target, problems: list[Problem]
+    ) -> tuple[Array, Array, float, Factors]:
         factors = self._factors(problems)
         alpha = self._alpha_for(target)
         solutions = []
@@ -398,15 +406,22 @@ class Ridge(_regression.TensorRegressor):
     @property
     def _result(self) -> _Fitted:
         if not hasattr(self, "_fitted"):
-            raise NotFittedError(f"This {type(self).__name__} instance is not fitted yet, call `fit` first")
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet, call `fit` first"
+            )
         if self._fitted is None:
             solved = map(self._solve, self._targets, self._problems)
             self._fitted = _Fitted(*map(list, zip(*solved, strict=True)))
         return self._fitted
 
-    def _to_map(self, parts: list[Array], samples: list[Labels], properties: list[Labels]) -> TensorMap:
+    def _to_map(
+        self, parts: list[Array], samples: list[Labels], properties: list[Labels]
+    ) -> TensorMap:
         values = [_arrays.from_host(part, self._empty) for part in parts]
-        blocks = [TensorBlock._of(v, s, (), p) for v, s, p in zip(values, samples, properties, strict=True)]
+        blocks = [
+            TensorBlock._of(v, s, (), p)
+            for v, s, p in zip(values, samples, properties, strict=True)
+        ]
         return TensorMap._of(self._target_keys, blocks)
 
     @property
@@ -417,7 +432,9 @@ class Ridge(_regression.TensorRegressor):
             values = _arrays.from_host(result.coefficients[0], self._empty)
             return values[0] if self._target_ndim == 1 else values
         properties = [target.properties for target in self._targets]
-        return self._to_map(result.coefficients, properties, [target.features for target in self._targets])
+        return self._to_map(
+            result.coefficients, properties, [target.features for target in self._targets]
+        )
 
     @property
     def intercept_(self) -> Any:
@@ -489,7 +506,9 @@ def _check_not_negative(value: Any, name: str, kinds: str) -> None:
 
 def _find_all(wanted: Labels, given: Labels, what: str) -> npt.NDArray[np.intp]:
     if set(wanted._names) != set(given._names):
-        raise ValueError(f"the {what} of `alpha` must have the names {wanted.names}, got {given.names}")
+        raise ValueError(
+            f"the {what} of `alpha` must have the names {wanted.names}, got {given.names}"
+        )
     positions = _alignment.find(wanted, given)
     if len(positions) and positions.min() < 0:
         raise ValueError(

@@ -177,14 +177,21 @@ def r2(
 
     """
     errors = _compare(y_true, y_pred, gradient, keys, normalize, sample_weight)
-    return _reduce(errors, _explained, lambda ratio: 1 - ratio, per_key, per_component, per_property)
+    return _reduce(
+        errors, _explained, lambda ratio: 1 - ratio, per_key, per_component, per_property
+    )
 
 
 # ---- what to compare
 
 
 def _compare(
-    y_true: Any, y_pred: Any, gradient: str | None, keys: Selection | None, normalize: Any, sample_weight: Any
+    y_true: Any,
+    y_pred: Any,
+    gradient: str | None,
+    keys: Selection | None,
+    normalize: Any,
+    sample_weight: Any,
 ) -> list[_Errors]:
     y_true, y_pred = _same_containers(y_true, y_pred)
     truth = _base.to_tensor(y_true)
@@ -192,7 +199,7 @@ def _compare(
     weights = _matching.term_weights(sample_weight, y_true, pairs)
     numbers = _numbers(normalize, y_true)
     positions = range(len(pairs)) if keys is None else [int(p) for p in truth._matches(keys)]
-    return [_errors(pairs[p], gradient, weights[p][gradient], numbers[p]) for p in positions]
+    return [_errors(pairs[p], gradient, weights[p], numbers[p]) for p in positions]
 
 
 def _same_containers(y_true: Any, y_pred: Any) -> tuple[_base.Tensor, _base.Tensor]:
@@ -225,7 +232,9 @@ def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
     numbers = []
     for block in tensor:
         if not block.has_gradient("positions"):
-            raise ValueError("normalize='n_atoms' needs y_true to have the gradient 'positions', to count its rows")
+            raise ValueError(
+                "normalize='n_atoms' needs y_true to have the gradient 'positions', to count its rows"
+            )
         rows = block.gradient("positions")._samples._table[:, 0]
         counts = np.bincount(rows, minlength=len(block._samples)).astype(np.float64)
         if (counts == 0).any():
@@ -238,7 +247,10 @@ def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
 
 
 def _errors(
-    pair: _matching.Pair, gradient: str | None, weights: Array, numbers: Array | None
+    pair: _matching.Pair,
+    gradient: str | None,
+    weights: dict[str | None, Array],
+    numbers: Array | None,
 ) -> _Errors:
     """Return the errors of the values, or of one gradient, of a block."""
     block, predicted, positions = pair.wanted, pair.given, pair.samples
@@ -255,23 +267,32 @@ def _errors(
     if block._properties != predicted._properties:
         predicted = _reordered(pair.key, block, predicted)
     truth = _host(block)
-    prediction = np.where(
-        _with_axes(positions >= 0, truth), _host(predicted)[positions], 0.0
-    ) if len(predicted._samples) else np.zeros_like(truth)
+    prediction = (
+        np.where(_with_axes(positions >= 0, truth), _host(predicted)[positions], 0.0)
+        if len(predicted._samples)
+        else np.zeros_like(truth)
+    )
     if numbers is not None:
-        truth, prediction = truth / _with_axes(numbers, truth), prediction / _with_axes(numbers, truth)
+        truth, prediction = (
+            truth / _with_axes(numbers, truth),
+            prediction / _with_axes(numbers, truth),
+        )
     has_mean = gradient is None and _base.is_invariant(pair.key, pair.wanted)
-    weights = np.broadcast_to(weights, truth.shape)
-    return _Errors(pair.key, block, truth, truth - prediction, weights, has_mean)
+    spread = np.broadcast_to(weights[gradient], truth.shape)
+    return _Errors(pair.key, block, truth, truth - prediction, spread, has_mean)
 
 
 def _reordered(key: LabelsEntry, block: TensorBlock, predicted: TensorBlock) -> TensorBlock:
     """Return predictions with the properties in the order of the truth."""
     properties = block._properties
-    if set(properties._names) != set(predicted._properties._names) or len(properties) != len(
-        predicted._properties
-    ) or (_alignment.find(properties, predicted._properties) < 0).any():
-        raise ValueError(f"y_true and y_pred must have the same properties, in the block with key {key.print()}")
+    if (
+        set(properties._names) != set(predicted._properties._names)
+        or len(properties) != len(predicted._properties)
+        or (_alignment.find(properties, predicted._properties) < 0).any()
+    ):
+        raise ValueError(
+            f"y_true and y_pred must have the same properties, in the block with key {key.print()}"
+        )
     return _alignment.take_properties(predicted, properties)
 
 
@@ -321,7 +342,9 @@ def _reduce(
         first, second = sums(error)
         totals.append((first.sum(axis=tuple(axes)), second.sum(axis=tuple(axes))))
     if not (per_key or per_component or per_property):
-        return float(finish(_ratio(sum(first for first, _ in totals), sum(second for _, second in totals))))
+        return float(
+            finish(_ratio(sum(first for first, _ in totals), sum(second for _, second in totals)))
+        )
     labels = [_kept_labels(error.block, per_component, per_property) for error in errors]
     if not per_key:
         if any(other != labels[0] for other in labels):
@@ -339,7 +362,9 @@ def _reduce(
     return TensorMap._of(_keys_of(errors) if per_key else Labels.single(), blocks)
 
 
-def _kept_labels(block: TensorBlock, per_component: bool, per_property: bool) -> tuple[tuple[Labels, ...], Labels]:
+def _kept_labels(
+    block: TensorBlock, per_component: bool, per_property: bool
+) -> tuple[tuple[Labels, ...], Labels]:
     components = block._components if per_component else ()
     return components, block._properties if per_property else Labels.single()
 

@@ -200,7 +200,10 @@ class StandardScaler(OneToOneFeatureMixin, TensorTransformer):
         )
 
     def _mapped(
-        self, X: Any, on_values: Callable[..., _arrays.Array], on_gradients: Callable[..., _arrays.Array]
+        self,
+        X: Any,
+        on_values: Callable[..., _arrays.Array],
+        on_gradients: Callable[..., _arrays.Array],
     ) -> Any:
         """Apply functions of (values, mean, scale) and (values, scale) to all blocks."""
         tensor = _base.to_tensor(self._labelled_features(X))
@@ -258,7 +261,7 @@ class _Moments:
         """Add values (n_samples, ..., n_properties) with weights (n_samples,)."""
         row_size = math.prod(values.shape[1:])
         for chunk in _base.chunks(len(weights), 8 * row_size):
-            part = _base.to_float64(values[chunk])
+            part = _base.to_float64(values[chunk, ...])
             xp = _arrays.namespace(part)
             n_components = row_size // max(part.shape[-1], 1)
             rows = xp.reshape(part, (part.shape[0] * n_components, part.shape[-1]))

@@ -180,23 +180,35 @@ class Rows:
 
     def _like(self, tensor: TensorMap) -> Rows:
         """Return the same rows of another tensor."""
-        return Rows(tensor, self.by, self.rows)
+        like = Rows(tensor, self.by, self.rows)
+        like._source.warned = self._source.warned
+        return like
 
     # ---- arrays
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("Rows can not become an array without a copy")
-        if not self._source.warned and _gradient_names(self._source.tensor) and not _is_scoring():
-            self._source.warned = True
-            warnings.warn(
-                "Rows became a plain array, and lost their gradients "
-                f"{_gradient_names(self._source.tensor)}; the estimators of metatensor.sklearn use them",
-                UserWarning,
-                stacklevel=2,
-            )
+        self._warn_of_lost_gradients()
         array = np.concatenate([self._matrix(block) for block in self.tensor], axis=1)
         return array if dtype is None else array.astype(dtype, copy=False)
+
+    def _warn_of_lost_gradients(self) -> None:
+        """Warn once for all that was made of the same data, and not in metrics."""
+        tensor, warned = self._source.tensor, self._source.warned
+        lost = (
+            [name for name in tensor._blocks[0].gradients_list() if name not in warned]
+            if len(tensor)
+            else []
+        )
+        if lost and not _is_scoring():
+            warned.update(lost)
+            warnings.warn(
+                f"Rows became a plain array, and lost their gradients {lost}; "
+                "the estimators of metatensor.sklearn use them",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _matrix(self, block: TensorBlock) -> npt.NDArray[Any]:
         """Return the values of a block with one sample for each row, in the order of the rows."""
@@ -260,7 +272,7 @@ class _Source:
             )
         self.tensor = tensor
         self.by = by
-        self.warned = False
+        self.warned: set[str] = set()
         if rows is None:
             self.rows, self.numbers = _unique_rows(tensor, by)
         else:
@@ -367,13 +379,9 @@ def _as_positions(key: Any, length: int) -> Positions:
     return positions
 
 
-def _gradient_names(tensor: TensorMap) -> list[str]:
-    return tensor._blocks[0].gradients_list() if tensor._blocks else []
-
-
 def _is_scoring() -> bool:
     """Tell whether a metric of scikit-learn asks: it compares values and needs no gradients."""
-    frame: Any = sys._getframe(2)
+    frame: Any = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith("sklearn.metrics"):
             return True

@@ -1,7 +1,8 @@
 """Write and check files with whichever package this interpreter has as `metatensor`.
 
-`python exchange.py write FOLDER` (or `write-numpy`) saves all examples there, `python exchange.py check
-FOLDER` loads them and compares them with the examples. Nothing but the public names of both packages is used.
+`python exchange.py write FOLDER` (or `write-numpy`) saves all examples there, `python exchange.py
+check FOLDER` loads them and compares them with the examples. Nothing but the public names of both
+packages is used.
 """
 
 import sys
@@ -12,8 +13,8 @@ import numpy as np
 import metatensor
 from metatensor import Labels, TensorBlock, TensorMap
 
-DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
-DTYPES += ["complex64", "complex128"]
+DTYPES = ["bool", "float16", "float32", "float64", "complex64", "complex128"]
+DTYPES += [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 
 
 def labels(names, rows, start=-3):

@@ -116,7 +116,10 @@ WRONG_CONTENT = {
     "no values": ({V: None}, f"'{V}' is missing"),
     "no samples": ({S: None}, f"'{S}' is missing"),
     "no properties": ({"blocks/1/properties.npy": None}, "'blocks/1/properties.npy' is missing"),
-    "no gradient samples": ({G + "samples.npy": None}, "gradients/positions/samples.npy' is missing"),
+    "no gradient samples": (
+        {G + "samples.npy": None},
+        "gradients/positions/samples.npy' is missing",
+    ),
     "no gradient values": ({G + "values.npy": None}, "gradients/positions/values.npy' is missing"),
     "no gradient component": ({G + "components/0.npy": None}, "components/0.npy' is missing"),
     "a block less": ({"keys.npy": table("a", [[1], [2], [3]])}, "'blocks/2/values.npy' is missing"),
@@ -145,7 +148,10 @@ WRONG_CONTENT = {
         {V: npy(np.full((2, 2), 2, "u1")).replace(b"|u1", b"|b1")},
         "neither 0 nor 1",
     ),
-    "a gradient too far": ({G + "samples.npy": table(["sample", "atom"], [[2, 0]])}, "0 to 1, got 2"),
+    "a gradient too far": (
+        {G + "samples.npy": table(["sample", "atom"], [[2, 0]])},
+        "0 to 1, got 2",
+    ),
     "a negative sample": ({G + "samples.npy": table(["sample", "atom"], [[-1, 0]])}, "got -1"),
     "no sample column": ({G + "samples.npy": table(["s", "atom"], [[1, 0]])}, "'sample' as first"),
     "info of numbers": ({"info.json": b'{"a": 1}'}, "nothing but texts"),
@@ -164,7 +170,9 @@ WRONG_CONTENT = {
 @pytest.mark.parametrize("case", WRONG_CONTENT)
 def test_wrong_content(case, compression):
     changes, message = WRONG_CONTENT[case]
-    parts = {name: part for name, part in {**members(tensor()), **changes}.items() if part is not None}
+    parts = {
+        name: part for name, part in {**members(tensor()), **changes}.items() if part is not None
+    }
     with pytest.raises(MetatensorError, match="serialization format error") as error:
         mts.load_buffer(archive(parts, compression))
     assert message in str(error.value)
@@ -230,7 +238,7 @@ def test_compressed_values_are_not_inflated_beyond_what_the_labels_need():
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_other_compressions_are_refused(compression):
-    with pytest.raises(MetatensorError, match="only stored and deflated"):
+    with pytest.raises(MetatensorError, match="neither stored nor deflated"):
         mts.load_buffer(archive(members(tensor()), compression))
 
 
@@ -254,7 +262,9 @@ def test_two_members_with_one_name():
         mts.load_block_buffer(stream.getvalue())
 
 
-@pytest.mark.parametrize(("before", "after"), [(b"#!/bin/sh\n", b""), (b"", b"\0"), (b"", b"\0" * 70000)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(b"#!/bin/sh\n", b""), (b"", b"\0"), (b"", b"\0" * 70000)]
+)
 def test_bytes_around_the_archive(before, after, content):
     with pytest.raises(MetatensorError):
         mts.load_buffer(before + content + after)

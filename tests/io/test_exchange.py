@@ -19,7 +19,9 @@ WAYS = [
     pytest.param(OURS, "write", OURS, id="ours to ours"),
     pytest.param(OURS, "write", UPSTREAM, id="ours to upstream", marks=NEEDS_UPSTREAM),
     pytest.param(UPSTREAM, "write", OURS, id="upstream to ours", marks=NEEDS_UPSTREAM),
-    pytest.param(UPSTREAM, "write-numpy", OURS, id="its numpy writer to ours", marks=NEEDS_UPSTREAM),
+    pytest.param(
+        UPSTREAM, "write-numpy", OURS, id="its numpy writer to ours", marks=NEEDS_UPSTREAM
+    ),
 ]
 
 

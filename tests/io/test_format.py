@@ -60,7 +60,9 @@ def expected_archive(members):
         content += b"PK\x03\x04" + common + b"\xff" * 8
         content += struct.pack("<HH", len(encoded), len(extra)) + encoded + extra + header + payload
     count, sizes = len(members), (len(directory), len(content))
-    return content + directory + b"PK\x05\x06" + struct.pack("<HHHHLLH", 0, 0, count, count, *sizes, 0)
+    return (
+        content + directory + b"PK\x05\x06" + struct.pack("<HHHHLLH", 0, 0, count, count, *sizes, 0)
+    )
 
 
 def values_member(name, values):
@@ -101,7 +103,11 @@ def test_layout_of_a_map():
     data.set_info("z", "\n\x1fé")
     data.set_info("a", "")
     members = [table_member("keys.npy", ["a", "b"], [[-1, 7]])]
-    for prefix, names in [("", ["s", "p"]), ("gradients/a/", ["sample"]), ("gradients/ω/", ["sample"])]:
+    for prefix, names in [
+        ("", ["s", "p"]),
+        ("gradients/a/", ["sample"]),
+        ("gradients/ω/", ["sample"]),
+    ]:
         values = np.ones((1, 1)) if prefix else np.zeros((1, 1))
         members.append(values_member(f"blocks/0/{prefix}values.npy", values))
         for what, name in zip(["samples", "properties"], names):

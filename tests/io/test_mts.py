@@ -2,7 +2,6 @@
 
 import io
 import os
-import sys
 import zipfile
 
 import numpy as np
@@ -10,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 import metatensor
-from metatensor import Labels, MetatensorError, TensorBlock, TensorMap
-from metatensor import testing
+from metatensor import Labels, MetatensorError, TensorBlock, TensorMap, testing
 from metatensor.io import mts
 from metatensor.testing import assert_equal
 
@@ -212,10 +210,12 @@ def test_file_objects_are_read_from_where_they_are(n_samples, tmp_path):
     data = tensor(n_samples=n_samples)
     content = bytes(mts.save_buffer(data))
     (tmp_path / "data").write_bytes(b"in front" + content)
-    for file in (io.BytesIO(b"in front" + content), open(tmp_path / "data", "rb")):
-        with file:
-            file.seek(8)
-            assert_equal(mts.load(file), data)
+    stream = io.BytesIO(b"in front" + content)
+    stream.seek(8)
+    assert_equal(mts.load(stream), data)
+    with (tmp_path / "data").open("rb") as file:
+        file.seek(8)
+        assert_equal(mts.load(file), data)
     assert_equal(mts.load(Reading(content)), data)
     with (tmp_path / "data").open("rb", buffering=0) as file:
         file.seek(8)
@@ -307,7 +307,10 @@ def test_mapped_blocks_and_values_that_can_not_be_mapped(tmp_path):
 def test_what_is_checked_in_mapped_files(where, tmp_path):
     mts.save(tmp_path / "block.mts", block(numbers((2000, 3)), n_rows=0))
     content = bytearray((tmp_path / "block.mts").read_bytes())
-    old, new = {"header": (b"'<f8'", b"'<i8'"), "table": (b"\1\0\0\0\2\0\0\0", b"\1\0\0\0\7\0\0\0")}[where]
+    old, new = {
+        "header": (b"'<f8'", b"'<i8'"),
+        "table": (b"\1\0\0\0\2\0\0\0", b"\1\0\0\0\7\0\0\0"),
+    }[where]
     position = content.rindex(old)
     content[position : position + len(new)] = new
     (tmp_path / "block.mts").write_bytes(content)
@@ -366,12 +369,12 @@ def test_custom_arrays(tmp_path):
 
     path, data = tmp_path / "data.mts", tensor()
     mts.save(path, data)
-    for load, given in (
+    for load, source in (
         (metatensor.io.load_custom_array, path),
         (metatensor.io.load_custom_array, os.fsencode(path)),
         (metatensor.io.load_buffer_custom_array, mts.save_buffer(data)),
     ):
-        loaded = load(given, create)
+        loaded = load(source, create)
         assert_equal(loaded, data)
         assert loaded[2].gradient("g").values is made[-1]
     mts.save(path, data[0])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.operations import sum_over_samples, sum_over_samples_block
 
