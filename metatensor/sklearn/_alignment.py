@@ -45,10 +45,12 @@ def find_gradient_rows(wanted: TensorBlock, given: TensorBlock, samples: Positio
 
     """
     names = [name for name in given._samples._names if name in wanted._samples._names]
-    target = RowIndex(_told_apart(given._samples, names))
+    index = given._samples._index
+    if len(names) < len(given._samples._names):
+        index = RowIndex(_told_apart(given._samples, names))
     table = _told_apart(wanted._samples, names).copy()
     table[:, 0] = samples[table[:, 0]]
-    return target.find_many(table)
+    return index.find_many(table)
 
 
 def _told_apart(samples: Labels, names: list[str]) -> npt.NDArray[np.int32]:
@@ -57,8 +59,8 @@ def _told_apart(samples: Labels, names: list[str]) -> npt.NDArray[np.int32]:
     if table.shape[1] < len(samples._names) and (duplicate := first_duplicate(table)) >= 0:
         others = [name for name in samples._names if name not in names]
         raise ValueError(
-            f"gradients are matched by the sample names that both have, {names}; there is more than one "
-            f"row {table[duplicate].tolist()}, which only {others} tell apart"
+            f"gradients are matched by the sample names that both have, {names}; there is more "
+            f"than one row {table[duplicate].tolist()}, which only {others} tell apart"
         )
     return table
 

@@ -31,7 +31,7 @@ CHUNK_BYTES = 1 << 26
 
 
 def is_tensor(data: Data) -> bool:
-    """Tell labelled data from arrays; refuse lists, which scikit-learn makes of what it can not cut."""
+    """Tell labelled data from arrays; refuse what scikit-learn makes of data it can not cut."""
     if (
         isinstance(data, (list, tuple))
         and data
@@ -43,7 +43,8 @@ def is_tensor(data: Data) -> bool:
         )
     if isinstance(data, TensorBlock):
         raise TypeError(
-            "got a TensorBlock, a TensorMap is required; make one with `TensorMap(Labels.single(), [block])`"
+            "got a TensorBlock, a TensorMap is required; make one with "
+            "`TensorMap(Labels.single(), [block])`"
         )
     return isinstance(data, (TensorMap, Rows))
 
@@ -61,7 +62,7 @@ def like_container(data: Tensor, tensor: TensorMap) -> Tensor:
 
 
 def float_dtypes(X: Data) -> list[Any]:
-    """Return the dtypes that plain arrays may have, in the library scikit-learn works on them in."""
+    """Return the dtypes that arrays may have, of the library in which scikit-learn keeps them."""
     xp = _arrays.namespace(X) if is_array_api_obj(X) and get_config()["array_api_dispatch"] else np
     return [xp.float64, xp.float32]
 
@@ -129,15 +130,16 @@ def check_finite(tensor: TensorMap, name: str) -> None:
                 if bool(xp.isfinite(xp.sum(values))) or bool(xp.all(xp.isfinite(values))):
                     continue
             raise ValueError(
-                f"Input {name} contains NaN or infinity, in {what} of the block with key {key.print()}"
+                f"Input {name} contains NaN or infinity, in {what} of the block with key "
+                f"{key.print()}"
             )
 
 
 def is_invariant(key: LabelsEntry, block: TensorBlock) -> bool:
     """Tell whether values do not change when systems rotate, so that a mean has a meaning.
 
-    That is: no component axis with more than one entry, and "o3_lambda" 0 and "o3_sigma" 1 where the
-    key has them.
+    That is: no component axis with more than one entry, and "o3_lambda" 0 and "o3_sigma" 1 where
+    the key has them.
     """
     names = key._labels._names
     return (
@@ -147,7 +149,7 @@ def is_invariant(key: LabelsEntry, block: TensorBlock) -> bool:
     )
 
 
-class TensorEstimator(BaseEstimator):
+class TensorEstimator(BaseEstimator):  # type: ignore[misc]
     """Base of all estimators: remembers the labels of the properties that it was fitted on."""
 
     feature_labels_in_: dict[LabelsEntry, Labels]
@@ -166,7 +168,7 @@ class TensorEstimator(BaseEstimator):
         self.__dict__.pop("feature_labels_in_", None)  # of a fit to labelled data before
 
     def _check_container(self, X: Data) -> None:
-        """Check that X is labelled data if that is what the estimator was fitted on, an array otherwise."""
+        """Check that X is what the estimator was fitted on: labelled data, or an array."""
         check_is_fitted(self)
         fitted_on_tensors = hasattr(self, "feature_labels_in_")
         if is_tensor(X) != fitted_on_tensors:
@@ -199,8 +201,8 @@ class TensorEstimator(BaseEstimator):
             if known is None:
                 fitted = [key.print() for key in self.feature_labels_in_]
                 raise ValueError(
-                    f"X has a block with key {key.print()}, but {type(self).__name__} was fitted on "
-                    f"blocks with the keys {_shortened(fitted)}"
+                    f"X has a block with key {key.print()}, but {type(self).__name__} was fitted "
+                    f"on blocks with the keys {_shortened(fitted)}"
                 )
             if block._properties != known:
                 self._check_properties(tensor, key, block, known)
@@ -220,9 +222,10 @@ class TensorEstimator(BaseEstimator):
         if missing or extra:
             n_got = sum(len(block._properties) for block in tensor)
             raise ValueError(
-                f"X has {n_got} features, but {name} is expecting {self.n_features_in_} features as input; "
-                f"in the block with key {key.print()}, missing: {missing or 'none'}, new: {extra or 'none'}. "
-                "Use `KeysToProperties` as first step, which fills in missing properties"
+                f"X has {n_got} features, but {name} is expecting {self.n_features_in_} features "
+                f"as input; in the block with key {key.print()}, missing: {missing or 'none'}, "
+                f"new: {extra or 'none'}. Use `KeysToProperties` as first step, which fills in "
+                "missing properties"
             )
 
 

@@ -3,8 +3,8 @@
 A problem has several terms: the values, and one for each gradient. Their rows are summed up apart,
 because the weight of a term may only be known at the end. Sums come in two kinds:
 
-- :class:`NormalEquations` keep A^T A and A^T t: fast, and as accurate as a factorisation of the rows
-  if the penalty is not negligible (Björck, Numerical Methods for Least Squares Problems, 2.9);
+- :class:`NormalEquations` keep A^T A and A^T t: fast, and as accurate as a factorisation of the
+  rows if the penalty is not negligible (Björck, Numerical Methods for Least Squares Problems, 2.2);
 - :class:`TriangularRows` keep a triangular factor of the rows (TSQR: Demmel, Grigori, Hoemmen and
   Langou, SIAM J. Sci. Comput. 34, A206, 2012), which does not square the condition number.
 """
@@ -12,7 +12,7 @@ because the weight of a term may only be known at the end. Sums come in two kind
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,8 +35,8 @@ class Reduced(NamedTuple):
     targets: Matrix  # A^T t, t
 
 
-class NormalEquations:
-    """A^T A and A^T t of the rows of one term.
+class Term:
+    """Sums over rows of features and targets, which belong to the values or to one gradient.
 
     Parameters
     ----------
@@ -50,16 +50,37 @@ class NormalEquations:
         self._n_features = n_features
         self._n_columns = n_features + n_targets
         self._centered = centered
+        self._absent = 0.0
+
+    def add_absent(self, targets: Matrix, weights: Matrix) -> None:
+        """Add targets of rows without features, on the host."""
+        self._absent += float(np.sum(weights * targets**2))
+
+    def add(self, rows: Any, targets: Any, weights: Any) -> None:
+        """Add float64 rows (n, n_features) and targets (n, n_targets) with weights (n, 1)."""
+        raise NotImplementedError
+
+    @property
+    def square(self) -> float:
+        """Weighted sum of squares of the targets, around their mean."""
+        raise NotImplementedError
+
+    def reduced(self) -> Reduced:
+        """Return what the solvers need."""
+        raise NotImplementedError
+
+
+class NormalEquations(Term):
+    """A^T A and A^T t of the rows."""
+
+    def __init__(self, n_features: int, n_targets: int, centered: bool) -> None:
+        super().__init__(n_features, n_targets, centered)
         self._weight = 0.0
         self._mean: Any = None
         self._products: Any = None
-        self._unmatched = 0.0
 
     def add(self, rows: Any, targets: Any, weights: Any) -> None:
-        """Add float64 rows (n, n_features) and targets (n, n_targets) with weights (n, 1).
-
-        Means and products are merged as in Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983).
-        """
+        # means and products are merged as in Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983)
         xp = _arrays.namespace(rows)
         both = xp.concat([rows, targets], axis=1)
         if self._products is None:
@@ -78,20 +99,14 @@ class NormalEquations:
         self._products += xp.matrix_transpose(both) @ both
         self._weight = total
 
-    def add_unmatched(self, targets: Matrix, weights: Matrix) -> None:
-        """Add targets of rows without features, on the host."""
-        self._unmatched += float(np.sum(weights * targets**2))
-
     @property
     def square(self) -> float:
-        """Weighted sum of squares of the targets, around their mean."""
         if self._products is None:
-            return self._unmatched
+            return self._absent
         targets = self._products[self._n_features :, self._n_features :]
-        return float(np.trace(_arrays.to_host(targets))) + self._unmatched
+        return self._absent + float(np.trace(_arrays.to_host(targets)))
 
     def reduced(self) -> Reduced:
-        """Return A^T A and A^T t."""
         n = self._n_features
         mean, products = np.zeros(self._n_columns), np.zeros((self._n_columns,) * 2)
         if self._products is not None:
@@ -99,20 +114,14 @@ class NormalEquations:
         return Reduced(mean[:n], mean[n:], products[:n, :n], products[:n, n:])
 
 
-class TriangularRows:
-    """A triangular factor of the rows [1, A, t] of one term, or the rows while they are few.
-
-    The parameters are those of :class:`NormalEquations`.
-    """
+class TriangularRows(Term):
+    """A triangular factor of the rows [1, A, t], or the rows themselves while they are few."""
 
     def __init__(self, n_features: int, n_targets: int, centered: bool) -> None:
-        self._n_features = n_features
-        self._centered = centered
-        self._parts: list[Matrix] = [np.zeros((0, 1 + n_features + n_targets))]
-        self._unmatched = 0.0
+        super().__init__(n_features, n_targets, centered)
+        self._parts: list[Matrix] = [np.zeros((0, 1 + self._n_columns))]
 
     def add(self, rows: Any, targets: Any, weights: Any) -> None:
-        """Add float64 rows (n, n_features) and targets (n, n_targets) with weights (n, 1)."""
         rows, targets, weights = map(_arrays.to_host, (rows, targets, weights))
         ones = np.full_like(weights, float(self._centered))
         self._parts.append(np.sqrt(weights) * np.concatenate([ones, rows, targets], axis=1))
@@ -120,20 +129,16 @@ class TriangularRows:
             self._compress()
 
     def _compress(self) -> None:
-        stacked = np.concatenate(self._parts)
+        stacked: Any = np.concatenate(self._parts)
         if len(stacked) > stacked.shape[1]:
             stacked = np.linalg.qr(stacked, mode="r")
         self._parts = [stacked]
 
-    add_unmatched = NormalEquations.add_unmatched
-
     @property
     def square(self) -> float:
-        """Weighted sum of squares of the targets, around their mean."""
-        return float(np.sum(self.reduced().targets ** 2)) + self._unmatched
+        return self._absent + float(np.sum(self.reduced().targets ** 2))
 
     def reduced(self) -> Reduced:
-        """Return A and t."""
         self._compress()
         ones, both = self._parts[0][:, 0], self._parts[0][:, 1:]
         n, mean = self._n_features, np.zeros(both.shape[1])
@@ -141,9 +146,6 @@ class TriangularRows:
             mean = ones @ both / weight
             both = both - np.outer(ones, mean)
         return Reduced(mean[:n], mean[n:], both[:, :n], both[:, n:])
-
-
-Term = NormalEquations | TriangularRows
 
 
 class Solution(NamedTuple):
@@ -182,8 +184,8 @@ def solve(
     """
     parts = {name: term.reduced() for name, term in terms.items()}
     if solver == "cholesky":
-        features = sum(factors[name] * part.features for name, part in parts.items())
-        targets = sum(factors[name] * part.targets for name, part in parts.items())
+        features = _add_up([(factors[name], part.features) for name, part in parts.items()])
+        targets = _add_up([(factors[name], part.targets) for name, part in parts.items()])
         trace = np.trace(features)
     else:
         roots = {name: math.sqrt(factor) for name, factor in factors.items()}
@@ -198,6 +200,15 @@ def solve(
     values = next(iter(parts.values()))
     intercept = values.target_mean - coefficients @ values.feature_mean
     return Solution(coefficients, intercept, max(condition for _, condition in solutions))
+
+
+def _add_up(matrices: Sequence[tuple[float, Matrix]]) -> Matrix:
+    """Add matrices times their factors, with one matrix of extra memory."""
+    factor, first = matrices[0]
+    total = factor * first
+    for factor, matrix in matrices[1:]:
+        total += factor * matrix
+    return total
 
 
 def _cholesky(gram: Matrix, moment: Matrix, alpha: Matrix) -> tuple[Matrix, float]:

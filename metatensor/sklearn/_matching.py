@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +24,11 @@ VALUES = None
 class Names(NamedTuple):
     """What messages call the tensor that says what is wanted, and the one that has to give it."""
 
-    wanted: str = "y"
-    given: str = "X"
+    wanted: str
+    given: str
+
+
+X_AND_Y = Names("y", "X")
 
 
 class Pair(NamedTuple):
@@ -59,7 +61,8 @@ def match_keys(wanted: Labels, given: Labels, names: Names) -> list[int]:
     unknown = [name for name in dimensions if name not in given._names]
     if unknown:
         raise ValueError(
-            f"the key names of {names.wanted} must be among those of {names.given}, {given.names}, got {wanted.names}"
+            f"the key names of {names.wanted} must be among those of {names.given}, {given.names}, "
+            f"got {wanted.names}"
         )
     positions = []
     table = _alignment.columns(given, dimensions)
@@ -68,20 +71,22 @@ def match_keys(wanted: Labels, given: Labels, names: Names) -> list[int]:
         if len(found) > 1:
             others = [name for name in given._names if name not in dimensions]
             raise ValueError(
-                f"{len(found)} blocks of {names.given} match the key {entry.print()} of {names.wanted}, exactly one "
-                f"is required; move {others} to the properties with `KeysToProperties({others})`"
+                f"{len(found)} blocks of {names.given} match the key {entry.print()} of "
+                f"{names.wanted}, exactly one is required; move {others} to the properties with "
+                f"`KeysToProperties({others})`"
             )
         if len(found) == 0:
             keys = _base.entries_text(given, np.ones(len(given), bool))
             raise ValueError(
-                f"no block of {names.given} matches the key {entry.print()} of {names.wanted}, there are: {keys}"
+                f"no block of {names.given} matches the key {entry.print()} of {names.wanted}, "
+                f"there are: {keys}"
             )
         positions.append(int(found[0]))
     return positions
 
 
-def match(wanted: TensorMap, given: TensorMap, names: Names = Names()) -> list[Pair]:
-    """Pair the blocks of two tensors and their samples by label; all that is wanted must be there."""
+def match(wanted: TensorMap, given: TensorMap, names: Names = X_AND_Y) -> list[Pair]:
+    """Pair the blocks of two tensors, and their samples; all that is wanted must be there."""
     pairs = []
     for position, (key, block) in zip(match_keys(wanted._keys, given._keys, names), wanted.items()):
         other = given._blocks[position]
@@ -109,8 +114,8 @@ def _match_samples(
     positions = _alignment.find(wanted._samples, given._samples)
     if len(positions) and positions.min() < 0:
         raise ValueError(
-            f"{names.given} must have all the samples of {names.wanted}, the block with key {key.print()} lacks "
-            f"{_base.entries_text(wanted._samples, positions < 0)}"
+            f"{names.given} must have all the samples of {names.wanted}, the block with key "
+            f"{key.print()} lacks {_base.entries_text(wanted._samples, positions < 0)}"
         )
     return positions
 
@@ -129,8 +134,8 @@ def row_weights(sample_weight: Any, data: TensorMap | Rows) -> list[Array]:
     lengths = {len(data)} if isinstance(data, Rows) else {len(block._samples) for block in tensor}
     if lengths != {len(weights)}:
         raise ValueError(
-            f"sample_weight must have one entry for each row, {sorted(lengths)}, got {len(weights)}; "
-            "make rows with `as_rows` if blocks have different numbers of samples"
+            f"sample_weight must have one entry for each row, {sorted(lengths)}, got "
+            f"{len(weights)}; make rows with `as_rows` if blocks have different numbers of samples"
         )
     _checked(weights)
     if not isinstance(data, Rows):
@@ -149,7 +154,7 @@ def _checked(weights: Array) -> Array:
 def term_weights(
     sample_weight: Any, data: TensorMap | Rows, pairs: list[Pair]
 ) -> list[dict[str | None, Array]]:
-    """Return the weights of values and gradients of each block, in a shape that broadcasts to theirs.
+    """Return the weights of values and gradients of each block, broadcasting to their shapes.
 
     Parameters
     ----------
@@ -184,14 +189,17 @@ def _tensor_weights(sample_weight: TensorMap, tensor: TensorMap) -> list[dict[st
     names = Names("y", "sample_weight")
     weights: list[dict[str | None, Array]] = []
     for pair in match(tensor, sample_weight, names):
-        parts = {VALUES: _aligned_weights(pair.wanted, pair.given, pair.samples)}
+        parts: dict[str | None, Array] = {
+            VALUES: _aligned_weights(pair.wanted, pair.given, pair.samples)
+        }
         for name, gradient in pair.wanted._gradients.items():
             if name in pair.given._gradients:
                 rows = pair.gradient_rows(name, names)
                 if len(rows) and rows.min() < 0:
                     raise ValueError(
-                        f"sample_weight must have all the rows of the gradient {name!r} of y, in the block "
-                        f"with key {pair.key.print()} it lacks {_base.entries_text(gradient._samples, rows < 0)}"
+                        f"sample_weight must have all the rows of the gradient {name!r} of y, in "
+                        f"the block with key {pair.key.print()} it lacks "
+                        f"{_base.entries_text(gradient._samples, rows < 0)}"
                     )
                 parts[name] = _aligned_weights(gradient, pair.given._gradients[name], rows)
             else:

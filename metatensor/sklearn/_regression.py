@@ -17,7 +17,11 @@ from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
 
 
-class TensorRegressor(RegressorMixin, MultiOutputMixin, _base.TensorEstimator):
+class TensorRegressor(
+    RegressorMixin,  # type: ignore[misc]
+    MultiOutputMixin,  # type: ignore[misc]
+    _base.TensorEstimator,
+):
     """Base of regressors: labelled data or arrays for X, and the same or arrays for y."""
 
     #: dimensions of y if it was an array in `fit`, None if it was labelled
@@ -82,8 +86,9 @@ class TensorRegressor(RegressorMixin, MultiOutputMixin, _base.TensorEstimator):
 
         """
         if _base.is_tensor(y):
-            return metrics.r2(y, self.predict(X), sample_weight=sample_weight)
-        return super().score(X, y, sample_weight)
+            r2: Any = metrics.r2(y, self.predict(X), sample_weight=sample_weight)
+            return float(r2)
+        return float(super().score(X, y, sample_weight))
 
 
 def _labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]:
@@ -98,7 +103,8 @@ def _labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]
         return Rows(_target_map(y, X.rows), X.by, X.rows), y.ndim
     if len(X) != 1:
         raise ValueError(
-            f"y can only be an array if X has one block, got {len(X)}; use `KeysToProperties`, or labels for y"
+            f"y can only be an array if X has one block, got {len(X)}; use `KeysToProperties`, or "
+            "labels for y"
         )
     samples = X.block_by_id(0)._samples
     check_consistent_length(samples, y)
@@ -110,8 +116,9 @@ def _check_same_rows(X: Rows, y: Rows) -> None:
     absent = y.rows.difference(X.rows) if X.by == y.by else y.rows
     if len(absent):
         raise ValueError(
-            f"X and y must have the same rows, those of X are by {list(X.by)}, y has by {list(y.by)} "
-            f"{_base.entries_text(absent, np.ones(len(absent), bool))}; make both with `as_rows(X, y)`"
+            f"X and y must have the same rows; y has rows by {list(y.by)} that X, by {list(X.by)}, "
+            f"has not: {_base.entries_text(absent, np.ones(len(absent), bool))}; make both with "
+            "`as_rows(X, y)`"
         )
 
 

@@ -31,9 +31,8 @@ class Stack(NamedTuple):
     @property
     def n_rows(self) -> int:
         """Number of rows that are not zero, one for each entry of the component axes."""
-        return int(np.count_nonzero(self.positions >= 0)) * math.prod(
-            self.targets._values.shape[1:-1]
-        )
+        n_entries = math.prod(self.targets._values.shape[1:-1])
+        return int(np.count_nonzero(self.positions >= 0)) * int(n_entries)
 
     def add_to(self, problems: Sequence[Problem]) -> None:
         """Add the rows to the sums, a bounded number at once."""
@@ -103,13 +102,13 @@ class Problem:
         }
 
     def add(self, name: str | None, rows: Any, targets: Array, weights: Array) -> None:
-        """Add rows (n, n_features) with targets (n, all targets) and weights (n, 1 or all targets)."""
+        """Add rows (n, n_features), all their targets, and weights: one, or one for each target."""
         targets = _arrays.from_host(targets[:, self.targets], rows)
         self.terms[name].add(rows, targets, _arrays.from_host(self._column(weights), rows))
 
     def add_absent(self, name: str | None, targets: Array, weights: Array) -> None:
         """Add rows whose features are zero."""
-        self.terms[name].add_unmatched(targets[:, self.targets], self._column(weights))
+        self.terms[name].add_absent(targets[:, self.targets], self._column(weights))
 
     def _column(self, weights: Array) -> Array:
         if weights.shape[1] == 1:
@@ -117,7 +116,7 @@ class Problem:
         weights = weights[:, self.targets]
         if weights.shape[1] > 1 and (weights != weights[:, :1]).any():
             raise ValueError(
-                "sample_weight must not differ between the properties of y after a first batch in which it "
-                "did not; give weights with all the properties from the first batch on"
+                "sample_weight must not differ between the properties of y after a first batch in "
+                "which it did not; give weights with all the properties from the first batch on"
             )
         return weights[:, :1]

@@ -14,10 +14,10 @@ from metatensor.sklearn import _base
 from metatensor.tensor import TensorMap
 
 
-class TensorTransformer(TransformerMixin, _base.TensorEstimator):
+class TensorTransformer(TransformerMixin, _base.TensorEstimator):  # type: ignore[misc]
     """Base of transformers of labelled data or arrays.
 
-    ``set_output`` wraps arrays in data frames as for any transformer, and leaves labelled data alone.
+    ``set_output`` wraps arrays in data frames, as for any transformer, and no labelled data.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -48,7 +48,7 @@ class TensorTransformer(TransformerMixin, _base.TensorEstimator):
         return self
 
 
-class LabelTransformer(TransformerMixin, _base.TensorEstimator):
+class LabelTransformer(TransformerMixin, _base.TensorEstimator):  # type: ignore[misc]
     """Base of transformers that need labels, and refuse arrays."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -57,8 +57,8 @@ class LabelTransformer(TransformerMixin, _base.TensorEstimator):
     def _tensor(self, X: Any) -> TensorMap:
         if not _base.is_tensor(X):
             raise TypeError(
-                f"{type(self).__name__} needs a TensorMap, or Rows of one, since it works on labels; "
-                f"got {_checks.kind(X)}"
+                f"{type(self).__name__} needs a TensorMap, or Rows of one, since it works on "
+                f"labels; got {_checks.kind(X)}"
             )
         return _base.to_tensor(X)
 

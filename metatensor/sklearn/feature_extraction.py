@@ -153,7 +153,8 @@ class KeysToProperties(LabelTransformer):
         names = next(iter(self.feature_labels_in_)).names
         if tensor._keys.names != names:
             raise ValueError(
-                f"X has the key names {tensor._keys.names}, but KeysToProperties was fitted on {names}"
+                f"X has the key names {tensor._keys.names}, but KeysToProperties was fitted on "
+                f"{names}"
             )
         moved = self._moved(tensor)
         if {key: block._properties for key, block in moved.items()} != self.properties_:
@@ -181,15 +182,15 @@ class KeysToProperties(LabelTransformer):
             known = self.properties_.get(key)
             if known is None:
                 raise ValueError(
-                    f"X has keys that were not there in `fit`, and give a block with key {key.print()}; "
-                    "fit to data with all keys, or use unknown='ignore'"
+                    "X has keys that were not there in `fit`, and give a block with key "
+                    f"{key.print()}; fit to data with all keys, or use unknown='ignore'"
                 )
             extra = _alignment.find(block._properties, known) < 0
             if extra.any():
                 raise ValueError(
                     "X has keys or properties that were not there in `fit`: "
-                    f"{_base.entries_text(block._properties, extra)}; fit to data with all of them, or "
-                    "use unknown='ignore'"
+                    f"{_base.entries_text(block._properties, extra)}; fit to data with all of "
+                    "them, or use unknown='ignore'"
                 )
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
@@ -226,8 +227,8 @@ def _without_samples(
 class SumOverSamples(LabelTransformer):
     """Sum the samples that agree in all dimensions but some, usually the atoms of each system.
 
-    This is :func:`metatensor.operations.sum_over_samples`. Gradients are summed likewise: rows whose
-    samples fall together, and which agree in all their other dimensions, are added.
+    This is :func:`metatensor.operations.sum_over_samples`. Gradients are summed likewise: rows
+    whose samples fall together, and which agree in all their other dimensions, are added.
 
     If the samples of the result are the rows of Rows, every row gets one in each block: zero where
     there was nothing to sum (a system without atoms of some type).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -63,8 +62,8 @@ class Ridge(_regression.TensorRegressor):
 
     where D are the gradients of X, v the sample weights, g the weights of the gradients, r the
     gradient rows of y and s(r) the sample of row r. The intercept b is not penalised, does not
-    enter gradients, and is zero for blocks that are not invariant to rotations: those with
-    a component axis of more than one entry, with "o3_lambda" other than 0 or "o3_sigma" other than 1.
+    enter gradients, and is zero for blocks that are not invariant to rotations: those with a
+    component axis of more than one entry, with "o3_lambda" other than 0 or "o3_sigma" other than 1.
 
     Rows are matched by label: a gradient row of y that X has not is a row of zeros there (an atom
     that no sample depends on); one that y has not says nothing, and is left out. Every entry of
@@ -79,15 +78,15 @@ class Ridge(_regression.TensorRegressor):
         strength of the penalty, not negative. A TensorMap has one value for each property of X, in
         blocks with the keys of y, no components, and one sample or one for each property of y.
     alpha_type : {"absolute", "relative"}, default="absolute"
-        "relative": alpha is in units of the mean weighted sum of squares of a property, trace(A^T A)
-        / n_properties with A the weighted, centered rows of values and gradients
+        "relative": alpha is in units of the mean sum of squares of a property, that is
+        trace(A^T A) / n_properties, with A the weighted and centered rows of values and gradients
     fit_intercept : bool, default=True
         whether invariant blocks have an intercept
     gradient_weights : float, dict or "balanced", default=1.0
         weight g of gradient rows against values: one for all parameters, one for each by name, or
         such that all parts of the loss are equally large for w = 0:
-        :math:`g_p = \sum_s v_s (E_s - \bar E)^2 / \sum_r v_{s(r)} G_r^2` for each block, with the mean
-        :math:`\bar E` only where there is an intercept. With 0, gradients are left out.
+        :math:`g_p = \sum_s v_s (E_s - \bar E)^2 / \sum_r v_{s(r)} G_r^2` for each block, with the
+        mean :math:`\bar E` only where there is an intercept. With 0, gradients are left out.
     solver : {"auto", "cholesky", "dual", "svd", "lstsq"}, default="auto"
         "cholesky" factorises A^T A, summed up in chunks of rows; "dual" A A^T, for fewer rows than
         properties; "svd" and "lstsq" work on the rows themselves, and give the shortest solution if
@@ -104,7 +103,7 @@ class Ridge(_regression.TensorRegressor):
     gradient_weights_ : dict of str to array, (n_blocks,)
         the weights of gradients that were used, for each block of y
     condition_ : array, (n_blocks,)
-        estimated condition number of A^T A + diag(alpha), or of the matrix that stands for it in "dual"
+        estimated condition number of A^T A + diag(alpha), or of what stands for it in "dual"
     n_features_in_ : int
         number of properties of X, of all blocks together
     feature_labels_in_ : dict of LabelsEntry to Labels
@@ -225,8 +224,8 @@ class Ridge(_regression.TensorRegressor):
         first = not hasattr(self, "_fitted")
         if not first and not self._problems:
             raise ValueError(
-                "`partial_fit` can not add to the result of a `fit` that was pickled, which keeps no "
-                "sums; use `partial_fit` from the first batch on"
+                "`partial_fit` can not add to the result of a `fit` that was pickled, which keeps "
+                "no sums; use `partial_fit` from the first batch on"
             )
         batch = self._open(X, y, sample_weight, first)
         if first:
@@ -300,8 +299,8 @@ class Ridge(_regression.TensorRegressor):
         if isinstance(weights, Mapping):
             if set(weights) != set(there):
                 raise ValueError(
-                    f"`gradient_weights` must name all the gradients of y, {there}, with 0 for those "
-                    f"that shall not be used; got {list(weights)}"
+                    f"`gradient_weights` must name all the gradients of y, {there}, with 0 for "
+                    f"those that shall not be used; got {list(weights)}"
                 )
             there = [name for name in there if weights[name]]
         elif weights == 0:
@@ -309,8 +308,8 @@ class Ridge(_regression.TensorRegressor):
         missing = [name for name in there if not features._blocks[0].has_gradient(name)]
         if missing:
             raise ValueError(
-                f"y has gradients with respect to {missing}, but X has not; compute them for X, or leave "
-                "them out with `gradient_weights`, 0 for all or {name: 0} for one"
+                f"y has gradients with respect to {missing}, but X has not; compute them for X, or "
+                "leave them out with `gradient_weights`, 0 for all or {name: 0} for one"
             )
         return there
 
@@ -372,8 +371,9 @@ class Ridge(_regression.TensorRegressor):
                 solutions.append(solve(problem.terms, factors, part, relative, problem.solver))
             except LinAlgError as error:
                 raise LinAlgError(
-                    f"solver={problem.solver!r} found a matrix that is singular to double precision, for the "
-                    f"block with key {target.key.print()}; use a larger `alpha`, or solver='lstsq'"
+                    f"solver={problem.solver!r} found a matrix that is singular to double "
+                    f"precision, for the block with key {target.key.print()}; use a larger "
+                    "`alpha`, or solver='lstsq'"
                 ) from error
         return (
             np.concatenate([solution.coefficients for solution in solutions]),
@@ -498,7 +498,7 @@ class Ridge(_regression.TensorRegressor):
 
 
 def _check_not_negative(value: Any, name: str, kinds: str) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not isinstance(value, (float, int, np.floating, np.integer)) or isinstance(value, bool):
         raise TypeError(f"`{name}` must be {kinds}, got {_checks.kind(value)}")
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"`{name}` must be finite and not negative, got {value}")
@@ -522,7 +522,7 @@ def _stacks(pair: Pair, parameters: list[str], weights: dict[str | None, Array])
     """Return the rows of values and gradients."""
     stacks = [Stack(VALUES, pair.given, pair.wanted, pair.samples, weights[VALUES])]
     for name in parameters:
-        rows = pair.gradient_rows(name, _matching.Names())
+        rows = pair.gradient_rows(name, _matching.X_AND_Y)
         features, targets = pair.given._gradients[name], pair.wanted._gradients[name]
         stacks.append(Stack(name, features, targets, rows, weights[name]))
     return stacks

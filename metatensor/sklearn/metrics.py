@@ -33,10 +33,6 @@ class _Errors(NamedTuple):
     has_mean: bool
 
 
-#: sums over the samples whose ratio a metric is made of
-_Sums = Callable[[_Errors], tuple[Array, Array]]
-
-
 def rmse(
     y_true: Any,
     y_pred: Any,
@@ -99,7 +95,7 @@ def rmse(
 
     """
     errors = _compare(y_true, y_pred, gradient, keys, normalize, sample_weight)
-    return _reduce(errors, _squared, np.sqrt, per_key, per_component, per_property)
+    return _reduce(errors, _squared, _root_of_mean, per_key, per_component, per_property)
 
 
 def mae(
@@ -136,7 +132,7 @@ def mae(
 
     """
     errors = _compare(y_true, y_pred, gradient, keys, normalize, sample_weight)
-    return _reduce(errors, _absolute, np.asarray, per_key, per_component, per_property)
+    return _reduce(errors, _absolute, _mean, per_key, per_component, per_property)
 
 
 def r2(
@@ -177,9 +173,7 @@ def r2(
 
     """
     errors = _compare(y_true, y_pred, gradient, keys, normalize, sample_weight)
-    return _reduce(
-        errors, _explained, lambda ratio: 1 - ratio, per_key, per_component, per_property
-    )
+    return _reduce(errors, _explained, _one_minus_ratio, per_key, per_component, per_property)
 
 
 # ---- what to compare
@@ -214,7 +208,8 @@ def _same_containers(y_true: Any, y_pred: Any) -> tuple[_base.Tensor, _base.Tens
     matrices = [array[:, None] if array.ndim == 1 else array for array in arrays]
     if matrices[0].shape != matrices[1].shape:
         raise ValueError(
-            f"y_true and y_pred must have the same shape, got {arrays[0].shape} and {arrays[1].shape}"
+            "y_true and y_pred must have the same shape, "
+            f"got {arrays[0].shape} and {arrays[1].shape}"
         )
     first, second = (_base.from_matrix(matrix, "target") for matrix in matrices)
     return first, second
@@ -223,24 +218,25 @@ def _same_containers(y_true: Any, y_pred: Any) -> tuple[_base.Tensor, _base.Tens
 def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
     """Return what to divide the samples of each block by."""
     tensor = _base.to_tensor(y_true)
+    numbers: list[Array | None] = []
     if normalize is None:
         return [None] * len(tensor)
     if not isinstance(normalize, str):
         return list(_matching.row_weights(normalize, y_true))
     if normalize != "n_atoms":
         raise ValueError(f"`normalize` must be 'n_atoms' or an array, got {normalize!r}")
-    numbers = []
     for block in tensor:
         if not block.has_gradient("positions"):
             raise ValueError(
-                "normalize='n_atoms' needs y_true to have the gradient 'positions', to count its rows"
+                "normalize='n_atoms' needs y_true to have the gradient 'positions', and counts "
+                "its rows"
             )
         rows = block.gradient("positions")._samples._table[:, 0]
         counts = np.bincount(rows, minlength=len(block._samples)).astype(np.float64)
         if (counts == 0).any():
             raise ValueError(
-                "normalize='n_atoms' counts the rows of the gradient 'positions' of y_true, there are none "
-                f"for {_base.entries_text(block._samples, counts == 0)}"
+                "normalize='n_atoms' counts the rows of the gradient 'positions' of y_true, there "
+                f"are none for {_base.entries_text(block._samples, counts == 0)}"
             )
         numbers.append(counts)
     return numbers
@@ -304,62 +300,72 @@ def _with_axes(numbers: npt.NDArray[Any], values: Array) -> npt.NDArray[Any]:
     return numbers.reshape(-1, *[1] * (values.ndim - 1))
 
 
-# ---- sums whose ratio is the metric
+# ---- sums that a metric is made of, and what it makes of them
 
 
-def _squared(errors: _Errors) -> tuple[Array, Array]:
-    return errors.weights * errors.difference**2, errors.weights
+def _squared(errors: _Errors) -> Array:
+    return np.stack([errors.weights * errors.difference**2, errors.weights])
 
 
-def _absolute(errors: _Errors) -> tuple[Array, Array]:
-    return errors.weights * np.abs(errors.difference), errors.weights
+def _absolute(errors: _Errors) -> Array:
+    return np.stack([errors.weights * np.abs(errors.difference), errors.weights])
 
 
-def _explained(errors: _Errors) -> tuple[Array, Array]:
-    distance = errors.truth
-    if errors.has_mean and errors.weights.any():
-        total = errors.weights.sum(axis=0)
-        mean = (errors.weights * distance).sum(axis=0) / np.where(total > 0, total, 1)
-        distance = distance - mean
-    return errors.weights * errors.difference**2, errors.weights * distance**2
+def _explained(errors: _Errors) -> Array:
+    weights, distance = errors.weights, errors.truth
+    if errors.has_mean:
+        total = weights.sum(axis=0)
+        distance = distance - (weights * distance).sum(axis=0) / np.where(total > 0, total, 1)
+    return np.stack([weights * errors.difference**2, weights * distance**2])
+
+
+def _mean(sums: Array) -> Array:
+    nothing = np.full(sums[0].shape, np.nan)
+    return np.asarray(np.divide(sums[0], sums[1], out=nothing, where=sums[1] > 0))
+
+
+def _root_of_mean(sums: Array) -> Array:
+    return np.sqrt(_mean(sums))
+
+
+def _one_minus_ratio(sums: Array) -> Array:
+    unexplained = np.where(sums[0] > 0, 1.0, 0.0)
+    return np.asarray(1 - np.divide(sums[0], sums[1], out=unexplained, where=sums[1] > 0))
 
 
 def _reduce(
     errors: list[_Errors],
-    sums: _Sums,
+    sums: Callable[[_Errors], Array],
     finish: Callable[[Array], Array],
     per_key: bool,
     per_component: bool,
     per_property: bool,
 ) -> float | TensorMap:
-    """Sum over everything that is not asked for apart, and finish with the ratio."""
+    """Sum over everything that is not asked for apart, and finish with the metric."""
     if not any(error.weights.any() for error in errors):
         raise ValueError("there is nothing to compare: no samples, or no weights above zero")
-    totals: list[tuple[Array, Array]] = []
+    totals = []
     for error in errors:
-        last = error.truth.ndim - 1
-        axes = [0, *([] if per_component else range(1, last)), *([] if per_property else [last])]
-        first, second = sums(error)
-        totals.append((first.sum(axis=tuple(axes)), second.sum(axis=tuple(axes))))
+        last = error.truth.ndim
+        components = () if per_component else tuple(range(2, last))
+        properties = () if per_property else (last,)
+        totals.append(sums(error).sum(axis=(1, *components, *properties)))
     if not (per_key or per_component or per_property):
-        return float(
-            finish(_ratio(sum(first for first, _ in totals), sum(second for _, second in totals)))
-        )
+        return float(finish(np.sum(totals, axis=0)))
     labels = [_kept_labels(error.block, per_component, per_property) for error in errors]
+    keys = Labels(errors[0].key.names, np.array([[int(n) for n in error.key] for error in errors]))
     if not per_key:
         if any(other != labels[0] for other in labels):
             raise ValueError(
-                "blocks must have the same components and properties for errors of all keys together; "
-                "use per_key=True"
+                "blocks must have the same components and properties for errors of all keys "
+                "together; use per_key=True"
             )
-        totals = [(sum(first for first, _ in totals), sum(second for _, second in totals))]
-        labels = labels[:1]
+        totals, labels, keys = [np.sum(totals, axis=0)], labels[:1], Labels.single()
     blocks = []
-    for (first, second), (components, properties) in zip(totals, labels):
-        shape = (1, *map(len, components), len(properties))
-        values = finish(_ratio(first, second)).reshape(shape)
-        blocks.append(TensorBlock._of(values, Labels.single(), components, properties))
-    return TensorMap._of(_keys_of(errors) if per_key else Labels.single(), blocks)
+    for total, (kept, last_axis) in zip(totals, labels, strict=True):
+        values = finish(total).reshape(1, *map(len, kept), len(last_axis))
+        blocks.append(TensorBlock._of(values, Labels.single(), kept, last_axis))
+    return TensorMap._of(keys, blocks)
 
 
 def _kept_labels(
@@ -367,17 +373,6 @@ def _kept_labels(
 ) -> tuple[tuple[Labels, ...], Labels]:
     components = block._components if per_component else ()
     return components, block._properties if per_property else Labels.single()
-
-
-def _keys_of(errors: list[_Errors]) -> Labels:
-    keys = errors[0].key._labels
-    return keys._like(keys._table[[error.key._row for error in errors]])
-
-
-def _ratio(first: Any, second: Any) -> Array:
-    """Divide sums; without any distance to explain, an error counts as all of it."""
-    safe = np.where(second > 0, second, 1.0)
-    return np.where(second > 0, first / safe, np.where(first > 0, 1.0, 0.0))
 
 
 # ---- scorers
@@ -413,7 +408,10 @@ def make_scorer(
     """
     if greater_is_better is None:
         greater_is_better = _GREATER_IS_BETTER.get(metric, True)
-    return sklearn.metrics.make_scorer(metric, greater_is_better=greater_is_better, **options)
+    scorer: Callable[..., float] = sklearn.metrics.make_scorer(
+        metric, greater_is_better=greater_is_better, **options
+    )
+    return scorer
 
 
 def get_scorer(scoring: str, **options: Any) -> Callable[..., float]:
@@ -447,8 +445,8 @@ def get_scorer(scoring: str, **options: Any) -> Callable[..., float]:
     metrics = {"neg_rmse": rmse, "neg_mae": mae, "r2": r2}
     if name not in metrics:
         raise ValueError(
-            f"`scoring` must be one of {list(metrics)}, with ':' and the name of a gradient behind it "
-            f"or not, got {scoring!r}"
+            f"`scoring` must be one of {list(metrics)}, with ':' and the name of a gradient behind "
+            f"it or not, got {scoring!r}"
         )
     if gradient:
         options["gradient"] = gradient

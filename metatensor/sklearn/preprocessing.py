@@ -21,7 +21,7 @@ from metatensor.tensor import TensorMap
 Array = npt.NDArray[np.float64]
 
 
-class StandardScaler(OneToOneFeatureMixin, TensorTransformer):
+class StandardScaler(OneToOneFeatureMixin, TensorTransformer):  # type: ignore[misc]
     """Remove the mean of each property, and divide by its standard deviation.
 
     Gradients are divided by the same numbers, and no mean is removed from them: they stay the
@@ -47,7 +47,8 @@ class StandardScaler(OneToOneFeatureMixin, TensorTransformer):
     var_ : TensorMap or array (n_features,)
         weighted variance of each property around this mean
     scale_ : TensorMap, array (n_features,) or None
-        what properties are divided by: 1 for those that are constant to rounding; None without scaling
+        what properties are divided by: 1 for those that are constant to rounding; None if not
+        scaled
     n_samples_seen_ : array (n_blocks,), or float
         sum of the weights of the samples of each block, and of its component entries
     n_features_in_ : int
@@ -242,7 +243,8 @@ class StandardScaler(OneToOneFeatureMixin, TensorTransformer):
         """
         if hasattr(self, "feature_labels_in_"):
             return feature_names(self.feature_labels_in_)
-        return super().get_feature_names_out(input_features)
+        names: npt.NDArray[np.object_] = super().get_feature_names_out(input_features)
+        return names
 
 
 class _Moments:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import EllipsisType, ModuleType
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import array_api_compat.numpy
 import numpy as np
@@ -223,8 +223,8 @@ class Rows:
         rows = row_numbers(block._samples, self.rows)
         if len(rows) != len(self) or not np.array_equal(np.sort(rows), np.arange(len(self))):
             raise TypeError(
-                f"Rows can only become an array if every block has exactly one sample for each row, got "
-                f"{len(rows)} samples for {len(self)} rows; use `SumOverSamples` first"
+                "Rows can only become an array if every block has exactly one sample for each row, "
+                f"got {len(rows)} samples for {len(self)} rows; use `SumOverSamples` first"
             )
         return _arrays.to_host(_arrays.detach(block._values))[np.argsort(rows)]
 
@@ -270,7 +270,8 @@ class _Source:
         missing = [name for name in by if tensor._blocks and name not in tensor.sample_names]
         if missing:
             raise ValueError(
-                f"`by` must be sample names of the tensor, {tensor.sample_names}, got {missing[0]!r}"
+                f"`by` must be sample names of the tensor, {tensor.sample_names}, got "
+                f"{missing[0]!r}"
             )
         self.tensor = tensor
         self.by = by
@@ -375,8 +376,8 @@ def _as_positions(key: Any, length: int) -> Positions:
     positions = np.where(positions < 0, positions + length, positions)
     if len(np.unique(positions)) != len(positions):
         raise ValueError(
-            "rows can not be repeated, since the labels of samples are unique; use `sample_weight` instead "
-            "of resampling with replacement"
+            "rows can not be repeated, since the labels of samples are unique; use `sample_weight` "
+            "instead of resampling with replacement"
         )
     return positions
 
@@ -398,8 +399,8 @@ def as_rows(
 ) -> Rows | tuple[Rows, ...]:
     """Return several tensors as Rows with the same rows in the same order: sorted by their labels.
 
-    What comes out can be cut by ``train_test_split``, ``GridSearchCV``, ``cross_val_predict``... like
-    a pair of arrays ``X, y``. Gradients stay with their samples.
+    What comes out can be cut by ``train_test_split``, ``GridSearchCV``, ``cross_val_predict``...
+    like a pair of arrays ``X, y``. Gradients stay with their samples.
 
     Parameters
     ----------
@@ -430,7 +431,8 @@ def as_rows(
     >>> n = Labels.range("n", 1)
     >>> atoms = Labels(["system", "atom"], np.array([[0, 0], [0, 1], [1, 0], [2, 0]]))
     >>> X = TensorMap(Labels.single(), [TensorBlock(np.ones((4, 1)), atoms, [], n)])
-    >>> y = TensorMap(Labels.single(), [TensorBlock(np.ones((3, 1)), Labels.range("system", 3), [], n)])
+    >>> energies = TensorBlock(np.ones((3, 1)), Labels.range("system", 3), [], n)
+    >>> y = TensorMap(Labels.single(), [energies])
     >>> X, y = as_rows(X, y, by="system")
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
     >>> y_train.rows == X_train.rows
@@ -470,7 +472,8 @@ def _view(tensor: Any, by: str | Sequence[str]) -> Rows:
         and tensor
         and all(isinstance(part, TensorMap) for part in tensor)
     ):
-        return _concatenate([Rows(part, by) for part in tensor])
+        joined: Rows = _concatenate([Rows(part, by) for part in tensor])
+        return joined
     raise TypeError(f"`as_rows` takes TensorMaps, or sequences of them, got {_checks.kind(tensor)}")
 
 
@@ -479,8 +482,8 @@ def _refuse_missing(rows: Labels, present: npt.NDArray[np.bool_]) -> None:
     position = int(np.argmin(present.all(axis=1)))
     absent = np.flatnonzero(~present[position])
     raise ValueError(
-        f"all tensors must have samples for the same rows; tensor {position} has none for {len(absent)} of "
-        f"{len(rows)} rows, the first is {rows.entry(int(absent[0])).print()}; "
+        f"all tensors must have samples for the same rows; tensor {position} has none for "
+        f"{len(absent)} of {len(rows)} rows, the first is {rows.entry(int(absent[0])).print()}; "
         "use missing='drop' or missing='keep'"
     )
 
@@ -489,7 +492,7 @@ def _refuse_missing(rows: Labels, present: npt.NDArray[np.bool_]) -> None:
 
 
 def _concatenate(parts: Sequence[Rows], axis: int = 0) -> Any:
-    """Put the rows of several Rows below each other, or with ``axis=1`` their properties together."""
+    """Put the rows of several Rows below each other; their properties together for ``axis=1``."""
     if not all(isinstance(part, Rows) for part in parts) or axis not in (0, 1):
         return NotImplemented
     if axis == 1:
@@ -497,7 +500,8 @@ def _concatenate(parts: Sequence[Rows], axis: int = 0) -> Any:
     by = parts[0].by
     if any(part.by != by for part in parts):
         raise ValueError(
-            f"Rows to concatenate must have rows by the same names, got {[part.by for part in parts]}"
+            "Rows to concatenate must have rows by the same names, got "
+            f"{[part.by for part in parts]}"
         )
     first = {key: block._properties for key, block in parts[0].tensor.items()}
     for part in parts:
@@ -550,7 +554,8 @@ def _with_part(tensors: Sequence[TensorMap]) -> TensorMap:
     for tensor in tensors:
         if tensor._keys._names != keys._names:
             raise ValueError(
-                f"Rows to join must have the same key names, got {keys.names} and {tensor._keys.names}"
+                f"Rows to join must have the same key names, got {keys.names} and "
+                f"{tensor._keys.names}"
             )
     tables = [
         np.insert(tensor._keys._table, len(keys._names), n, axis=1)

@@ -355,16 +355,16 @@ import sys, warnings
 warnings.simplefilter("error")
 sys.path.insert(0, sys.argv[1])
 import numpy as np, sklearn
-from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score, train_test_split
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 import conftest
-from metatensor.sklearn import KeysToProperties, Ridge, Rows, StandardScaler, SumOverSamples, as_rows
+from metatensor.sklearn import *
 
 systems = conftest.make_systems(9)
 X, y = as_rows(conftest.make_features(systems), conftest.make_energies(systems))
-model = make_pipeline(
-    KeysToProperties(["center_type", "neighbor_type"]), SumOverSamples(), StandardScaler(), Ridge(alpha=1e-3)
-)
+move = KeysToProperties(["center_type", "neighbor_type"])
+model = make_pipeline(move, SumOverSamples(), StandardScaler(), Ridge(alpha=1e-3))
 expected = cross_val_score(model, X, y, cv=3)
 with sklearn.config_context(array_api_dispatch=True):
     np.testing.assert_allclose(cross_val_score(model, X, y, cv=3), expected)
