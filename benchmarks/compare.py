@@ -126,6 +126,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
+def times(ratio: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+
+
 HEADER = (
     f"{'workload':<42}{'size':<5}{'ours':>10}{'upstream':>10}{'ratio':>9}{'best':>9}{'target':>9}"
 )
@@ -140,8 +145,8 @@ def line(case: dict[str, Any]) -> str:
     return (
         f"{case['name']:<42}{case['size']:<5}"
         f"{duration(case['ours']['median']):>10}{duration(case['upstream']['median']):>10}"
-        f"{case['ratio']:>8.3g}x{case['best_ratio']:>8.3g}x"
-        f"{'' if target is None else f'{target:g}x':>9}{notes}"
+        f"{times(case['ratio']):>9}{times(case['best_ratio']):>9}"
+        f"{'' if target is None else times(target):>9}{notes}"
     )
 
 

@@ -96,15 +96,14 @@ def timed(call: Callable[..., Any], arguments: list[tuple]) -> float:
 
 
 def calls_for(case: Case, size: str, seconds: float) -> int:
-    """How many calls take ``seconds`` at least, or some time together with what they need made."""
+    """How many calls take ``seconds``, unless what they need would take far longer to make."""
+    most = MOST_CALLS
+    if case.fresh is not None:
+        most = max(1, min(most, round(20 * seconds / max(timed(case.fresh, [()]), 1e-7))))
     number = 1
-    while True:
-        start = time.monotonic()
-        total = measure(case, size, number) * number
-        elapsed = time.monotonic() - start
-        if total >= seconds or elapsed >= 20 * seconds or number >= MOST_CALLS:
-            return number
-        number *= max(2, min(10, math.ceil(seconds / max(total, 1e-9))))
+    while number < most and (total := measure(case, size, number) * number) < seconds:
+        number = min(most, number * max(2, min(10, math.ceil(seconds / max(total, 1e-9)))))
+    return number
 
 
 def versions() -> dict[str, str]:

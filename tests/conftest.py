@@ -40,6 +40,15 @@ class Library:
         return self.name
 
 
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory):
+    """Run in another folder: processes started here would import the uncompiled tree."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
+
+
 @pytest.fixture(params=LIBRARIES)
 def xp(request) -> Library:
     """Each array library in turn, read-only and strided numpy arrays among them."""

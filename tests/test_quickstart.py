@@ -1,7 +1,9 @@
 """The example runs, its results make sense, and its model predicts true derivatives."""
 
+import contextlib
+import io
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -21,11 +23,14 @@ STEP = 2e-5  # a pair at the cutoff has a kink in its second derivative
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    """Run the script; return its output folder, what it printed, and its variables."""
     folder = tmp_path_factory.mktemp("quickstart") / "output"
-    command = [sys.executable, SCRIPT, folder, "--systems", str(SYSTEMS)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr
-    return folder, finished.stdout
+    text = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
+        patch.setattr(sys, "argv", [str(SCRIPT), str(folder), "--systems", str(SYSTEMS)])
+        patch.setenv("MPLBACKEND", "agg")
+        variables = runpy.run_path(str(SCRIPT))
+    return folder, text.getvalue(), variables
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +54,17 @@ def test_gradients_make_the_model_better(run):
     assert np.all(full < energies)
 
 
+def test_plot_shows_the_errors_of_the_table(run):
+    _, text, variables = run
+    errors = table(text)
+    for panel, axis in enumerate(variables["axes"]):
+        for label in axis.get_legend().get_texts():
+            name, value = label.get_text().split(": ")
+            assert float(value.split()[0]) == pytest.approx(errors[name][3 + panel], rel=0.01)
+
+
 def test_files_are_complete(run, model):
-    folder, _ = run
+    folder, _, _ = run
     assert {path.name for path in folder.iterdir()} == {
         "parity.png",
         "model.joblib",

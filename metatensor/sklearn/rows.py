@@ -85,7 +85,8 @@ class Rows:
             raise ValueError("`by` must have the name of at least one sample dimension, got none")
         self._source = _Source(tensor, names, rows)
         self._positions: Positions | None = None
-        self._tensor: TensorMap | None = tensor
+        in_order = all((numbers[1:] >= numbers[:-1]).all() for numbers in self._source.numbers)
+        self._tensor: TensorMap | None = tensor if in_order else None
 
     # ---- access
 
@@ -93,8 +94,9 @@ class Rows:
     def tensor(self) -> TensorMap:
         """The samples of these rows, in the order of the rows, with their gradient rows."""
         if self._tensor is None:
-            assert self._positions is not None
-            self._tensor = self._source.take(self._positions)
+            everything = np.arange(len(self))
+            positions = everything if self._positions is None else self._positions
+            self._tensor = self._source.take(positions)
         return self._tensor
 
     @property

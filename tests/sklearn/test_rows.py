@@ -369,8 +369,21 @@ def test_text(rows):
     assert repr(rows[:2]).startswith("Rows of 2 system\nTensorMap with 4 blocks")
 
 
-def test_transformers_keep_rows(rows):
-    moved = KeysToProperties(["center_type", "neighbor_type"]).fit_transform(rows[[5, 2, 0]])
-    total = SumOverSamples().fit_transform(moved)
-    assert total.rows["system"].tolist() == [5, 2, 0]
-    assert total.tensor.block().samples["system"].tolist() == [5, 2, 0]
+@pytest.mark.parametrize("sum_first", [False, True])
+def test_results_are_in_the_order_of_the_rows(rows, sum_first):
+    steps = [KeysToProperties(["center_type", "neighbor_type"]), SumOverSamples()]
+    result = rows[[5, 2, 0]]
+    for step in reversed(steps) if sum_first else steps:
+        result = step.fit_transform(result)
+        assert result.rows["system"].tolist() == [5, 2, 0]
+        for block in result.tensor:
+            assert list(dict.fromkeys(block.samples["system"].tolist())) == [5, 2, 0]
+
+
+def test_samples_in_another_order_are_put_in_the_order_of_the_rows(rows):
+    shuffled = rows[[5, 2, 0]].tensor
+    part = Rows(shuffled)
+    assert part.rows["system"].tolist() == [0, 2, 5]
+    for block, before in zip(part.tensor, rows[[0, 2, 5]].tensor):
+        assert block.samples == before.samples
+    check_gradients_follow(part.tensor, shuffled)
