@@ -50,14 +50,14 @@ def is_tensor(data: Data) -> bool:
 
 
 def to_tensor(data: Tensor) -> TensorMap:
-    """Return the labelled data themselves."""
-    return data.tensor if isinstance(data, Rows) else data
+    """Return the labelled data themselves, with samples in any order."""
+    return data._data if isinstance(data, Rows) else data
 
 
 def like_container(data: Tensor, tensor: TensorMap) -> Tensor:
     """Return a result in the container of what it was made from."""
     if isinstance(data, Rows):
-        return data if tensor is data.tensor else data._like(tensor)
+        return data if tensor is data._data else data._like(tensor)
     return tensor
 
 

@@ -100,6 +100,13 @@ class Rows:
         return self._tensor
 
     @property
+    def _data(self) -> TensorMap:
+        """The same as `tensor`, with samples in any order: for code that goes by labels."""
+        if self._tensor is None and self._positions is None:
+            return self._source.tensor
+        return self.tensor
+
+    @property
     def by(self) -> tuple[str, ...]:
         """Names of the sample dimensions that make a row."""
         return self._source.by
@@ -140,11 +147,9 @@ class Rows:
                 raise TypeError("only the rows of Rows can be indexed, not their properties")
             key = key[0]
         positions = _as_positions(key, len(self))
-        if self._positions is not None:
-            positions = self._positions[positions]
         part = Rows.__new__(Rows)
         part._source = self._source
-        part._positions = positions
+        part._positions = positions if self._positions is None else self._positions[positions]
         part._tensor = None
         return part
 
@@ -192,17 +197,15 @@ class Rows:
         if copy is False:
             raise ValueError("Rows can not become an array without a copy")
         self._warn_of_lost_gradients()
-        array = np.concatenate([self._matrix(block) for block in self.tensor], axis=1)
+        array = np.concatenate([self._matrix(block) for block in self._data], axis=1)
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def _warn_of_lost_gradients(self) -> None:
         """Warn once for all that was made of the same data, and not in metrics."""
         tensor, warned = self._source.tensor, self._source.warned
-        lost = (
-            [name for name in tensor._blocks[0].gradients_list() if name not in warned]
-            if len(tensor)
-            else []
-        )
+        lost = [
+            name for block in tensor._blocks[:1] for name in block._gradients if name not in warned
+        ]
         if lost and not _is_scoring():
             warned.update(lost)
             warnings.warn(
@@ -250,17 +253,17 @@ class Rows:
         """Return all values and gradients times a number, for the weights of a ``FeatureUnion``."""
         if not np.isscalar(factor):
             return NotImplemented
-        tensor = self.tensor
+        tensor = self._data
         blocks = [block._map(lambda values: values * factor) for block in tensor]
         return self._like(TensorMap._of(tensor._keys, blocks))
 
     __rmul__ = __mul__
 
     def __reduce__(self) -> Any:
-        return Rows, (self.tensor, self.by, self.rows)
+        return Rows, (self._data, self.by, self.rows)
 
     def __repr__(self) -> str:
-        return f"Rows of {len(self)} {', '.join(self.by)}\n{self.tensor}"
+        return f"{len(self)} Rows by {', '.join(self.by)} of {self._data}"
 
 
 class _Source:
@@ -503,11 +506,11 @@ def _concatenate(parts: Sequence[Rows], axis: int = 0) -> Any:
             "Rows to concatenate must have rows by the same names, got "
             f"{[part.by for part in parts]}"
         )
-    first = {key: block._properties for key, block in parts[0].tensor.items()}
+    first = {key: block._properties for key, block in parts[0]._data.items()}
     for part in parts:
-        if {key: block._properties for key, block in part.tensor.items()} != first:
+        if {key: block._properties for key, block in part._data.items()} != first:
             raise ValueError("Rows to concatenate must have the same keys and the same properties")
-    merged = _with_part([part.tensor for part in parts]).keys_to_samples(_PART, sort_samples=False)
+    merged = _with_part([part._data for part in parts]).keys_to_samples(_PART, sort_samples=False)
     blocks = []
     for block in merged:
         names, table = (
@@ -530,7 +533,7 @@ def _hstack(parts: Sequence[Rows]) -> Any:
     rows = parts[0].rows
     if any(part.rows != rows for part in parts):
         raise ValueError("Rows to put next to each other must have the same rows in the same order")
-    tensors = [part.tensor for part in parts]
+    tensors = [part._data for part in parts]
     names = tuple(tensors[0].property_names)
     if not _are_told_apart(tensors):
         names = ("joined_index", "property")

@@ -304,21 +304,17 @@ def test_metadata_routing(rows):
     with sklearn.config_context(enable_metadata_routing=True):
         parts = steps()
         parts[2] = ("scale", StandardScaler().set_fit_request(sample_weight=True))
-        ridge = (
-            Ridge(alpha=1e-3)
-            .set_fit_request(sample_weight=True)
-            .set_score_request(sample_weight=True)
-        )
-        model = Pipeline([*parts[:-1], ("ridge", ridge)])
+        parts[3] = ("ridge", Ridge(alpha=1e-3).set_fit_request(sample_weight=True))
+        scorer = get_scorer("r2:positions").set_score_request(sample_weight=True)
         params = {"sample_weight": weights, "groups": groups}
-        found = cross_validate(model, X, y, cv=GroupKFold(4), params=params)["test_score"]
-    for (train, test), score in zip(GroupKFold(4).split(X, groups=groups), found):
+        cv = GroupKFold(4)
+        results = cross_validate(Pipeline(parts), X, y, scoring=scorer, cv=cv, params=params)
+    for (train, test), found in zip(cv.split(X, groups=groups), results["test_score"], strict=True):
         model = Pipeline(steps())
         options = {"scale__sample_weight": weights[train], "ridge__sample_weight": weights[train]}
-        model.fit(X[train], y[train], **options)
-        assert score == pytest.approx(
-            r2(y[test], model.predict(X[test]), sample_weight=weights[test])
-        )
+        prediction = model.fit(X[train], y[train], **options).predict(X[test])
+        options = {"gradient": "positions", "sample_weight": weights[test]}
+        assert found == pytest.approx(r2(y[test], prediction, **options))
 
 
 def test_weights_are_cut_along(rows, pipeline):

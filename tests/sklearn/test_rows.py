@@ -366,7 +366,7 @@ def test_hashes_of_joblib_say_whether_data_are_the_same(rows):
 
 
 def test_text(rows):
-    assert repr(rows[:2]).startswith("Rows of 2 system\nTensorMap with 4 blocks")
+    assert repr(rows[:2]).startswith("2 Rows by system of TensorMap with 4 blocks")
 
 
 @pytest.mark.parametrize("sum_first", [False, True])
