@@ -24,7 +24,7 @@ Tensor: TypeAlias = TensorMap | Rows
 Data: TypeAlias = Any  # TensorMap, Rows, or what scikit-learn takes as an array
 
 #: bytes of the float64 rows that are worked on at once
-CHUNK_BYTES = 1 << 26
+CHUNK_BYTES = 1 << 24
 
 
 # ---- containers

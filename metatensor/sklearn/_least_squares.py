@@ -248,9 +248,8 @@ def _svd(rows: Matrix, targets: Matrix, alpha: Matrix) -> tuple[Matrix, float]:
     u, s, vt = u[:, kept], s[kept], vt[kept]
     solution = vt.T @ ((s / (s**2 + penalty))[:, None] * (u.T @ targets)) / scale[:, None]
     squares = s**2 + penalty
-    return solution, float(
-        squares.max(initial=1.0) / squares.min(initial=np.inf)
-    ) if s.size else 1.0
+    smallest = penalty if penalty and len(s) < len(alpha) else squares.min(initial=np.inf)
+    return solution, float(squares.max(initial=smallest) / smallest) if len(s) else 1.0
 
 
 def _lstsq(rows: Matrix, targets: Matrix, alpha: Matrix) -> tuple[Matrix, float]:

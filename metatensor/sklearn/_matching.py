@@ -125,10 +125,10 @@ def _match_samples(
 
 def row_weights(sample_weight: Any, data: TensorMap | Rows) -> list[Array]:
     """Return the weight of each sample in each block, from one weight for each row."""
-    weights = np.asarray(sample_weight, dtype=np.float64)
+    weights = _checked(np.asarray(sample_weight, dtype=np.float64))
     tensor = _base.to_tensor(data)
     if weights.ndim == 0:
-        return [np.full(len(block._samples), _checked(weights)) for block in tensor]
+        return [np.full(len(block._samples), weights) for block in tensor]
     if weights.ndim != 1:
         raise ValueError(f"Sample weights must be 1D array or scalar, got {weights.ndim}D array.")
     lengths = {len(data)} if isinstance(data, Rows) else {len(block._samples) for block in tensor}
@@ -137,7 +137,8 @@ def row_weights(sample_weight: Any, data: TensorMap | Rows) -> list[Array]:
             f"sample_weight must have one entry for each row, {sorted(lengths)}, got "
             f"{len(weights)}; make rows with `as_rows` if blocks have different numbers of samples"
         )
-    _checked(weights)
+    if not (weights > 0).any():
+        raise ValueError("sample_weight must have an entry above zero, all are zero")
     if not isinstance(data, Rows):
         return [weights for _ in tensor]
     return [weights[row_numbers(block._samples, data.rows)] for block in tensor]
@@ -146,8 +147,6 @@ def row_weights(sample_weight: Any, data: TensorMap | Rows) -> list[Array]:
 def _checked(weights: Array) -> Array:
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise ValueError("sample_weight must be finite and not negative")
-    if not (weights > 0).any():
-        raise ValueError("sample_weight must have an entry above zero, all are zero")
     return weights
 
 
@@ -218,4 +217,4 @@ def _aligned_weights(wanted: TensorBlock, given: TensorBlock, rows: Positions) -
                 f"{_base.entries_text(wanted._properties, columns < 0)} is missing"
             )
         values = values[..., columns]
-    return _checked(values) if values.size else values
+    return _checked(values)

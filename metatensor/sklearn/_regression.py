@@ -40,6 +40,8 @@ class TensorRegressor(
             raise TypeError(
                 "y must be of the same kind as in the first batch: labelled, 1-D or 2-D array"
             )
+        if not any(len(block._samples) for block in _base.to_tensor(y)):
+            raise ValueError("y must have at least one sample, got none")
         _base.check_finite(_base.to_tensor(X), "X")
         _base.check_finite(_base.to_tensor(y), "y")
         return X, y

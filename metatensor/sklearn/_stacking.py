@@ -80,8 +80,6 @@ class Problem:
         what the sums are for
     centered : bool
         whether there is an intercept
-    names : sequence of str or None
-        the terms, values first
 
     """
 
@@ -91,24 +89,26 @@ class Problem:
         targets: slice,
         solver: str,
         centered: bool,
-        names: Sequence[str | None],
     ) -> None:
         self.targets = targets
         self.solver = solver
-        kind = NormalEquations if solver == "cholesky" else TriangularRows
-        n_targets = targets.stop - targets.start
-        self.terms: dict[str | None, Term] = {
-            name: kind(n_features, n_targets, centered and name is VALUES) for name in names
-        }
+        self._size = n_features, targets.stop - targets.start
+        self._kind = NormalEquations if solver == "cholesky" else TriangularRows
+        self.terms: dict[str | None, Term] = {VALUES: self._kind(*self._size, centered)}
 
     def add(self, name: str | None, rows: Any, targets: Array, weights: Array) -> None:
         """Add rows (n, n_features), all their targets, and weights: one, or one for each target."""
         targets = _arrays.from_host(targets[:, self.targets], rows)
-        self.terms[name].add(rows, targets, _arrays.from_host(self._column(weights), rows))
+        self._term(name).add(rows, targets, _arrays.from_host(self._column(weights), rows))
 
     def add_absent(self, name: str | None, targets: Array, weights: Array) -> None:
         """Add rows whose features are zero."""
-        self.terms[name].add_absent(targets[:, self.targets], self._column(weights))
+        self._term(name).add_absent(targets[:, self.targets], self._column(weights))
+
+    def _term(self, name: str | None) -> Term:
+        if name not in self.terms:
+            self.terms[name] = self._kind(*self._size, centered=False)
+        return self.terms[name]
 
     def _column(self, weights: Array) -> Array:
         if weights.shape[1] == 1:

@@ -265,8 +265,6 @@ class Ridge(_regression.TensorRegressor):
         return batch
 
     def _remember_targets(self, pairs: list[Pair], keys: Labels) -> None:
-        if not any(len(pair.wanted._samples) for pair in pairs):
-            raise ValueError("y must have at least one sample, got Found array with 0 sample(s)")
         self._target_keys = keys
         self._targets = [
             _Target(
@@ -297,7 +295,7 @@ class Ridge(_regression.TensorRegressor):
         there = targets._blocks[0].gradients_list()
         weights = self.gradient_weights
         if isinstance(weights, Mapping):
-            if set(weights) != set(there):
+            if not set(there) <= set(weights):
                 raise ValueError(
                     f"`gradient_weights` must name all the gradients of y, {there}, with 0 for "
                     f"those that shall not be used; got {list(weights)}"
@@ -385,7 +383,7 @@ class Ridge(_regression.TensorRegressor):
     def _factors(self, problems: list[Problem]) -> Factors:
         """Return the weight of each term in the loss, the same for all properties of a block."""
         factors: Factors = {}
-        for name in problems[0].terms:
+        for name in problems[0].terms:  # all problems have the same terms
             if name is VALUES:
                 factors[name] = 1.0
             elif self.gradient_weights == "balanced":
@@ -535,8 +533,7 @@ def _sum_up(target: _Target, stacks: list[Stack], solver: str) -> list[Problem]:
         parts = [slice(position, position + 1) for position in range(n_targets)]
     else:
         parts = [slice(0, n_targets)]
-    names = [stack.name for stack in stacks]
-    problems = [Problem(n_features, part, solver, target.centered, names) for part in parts]
+    problems = [Problem(n_features, part, solver, target.centered) for part in parts]
     for stack in stacks:
         stack.add_to(problems)
     return problems

@@ -118,6 +118,50 @@ def test_solution_is_that_of_the_stacked_rows(
     assert model.coef_.block().properties == features.block().properties
 
 
+@pytest.mark.parametrize("solver", ["cholesky", "svd", "lstsq"])
+@pytest.mark.parametrize("alpha", [1e-3, 10.0])
+def test_condition_number(features, y, solver, alpha):
+    rows, _, _ = stacked(features, y, {"positions": 1.0, "strain": 1.0})
+    rows, n = rows[:, :-1], len(y.block())
+    rows[:n] -= rows[:n].mean(axis=0)
+    matrix = rows.T @ rows + alpha * np.eye(rows.shape[1])
+    expected = np.linalg.cond(matrix)
+    found = Ridge(alpha=alpha, solver=solver).fit(features, y).condition_
+    if solver == "cholesky":  # an estimate, in another norm
+        assert expected / 5 < found[0] < expected * 5
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("empty", ["samples", "properties"])
+def test_blocks_without_samples_or_properties(make, solver, empty):
+    rng = np.random.default_rng(14)
+    keys = make.labels(["k"], [[0], [1]])
+    n_samples, n_features = (0, 3) if empty == "samples" else (8, 0)
+    blocks = {
+        name: [
+            TensorBlock(
+                rng.normal(size=(n, m)), Labels.range("system", n), [], Labels.range("n", m)
+            )
+            for n, m in shapes
+        ]
+        for name, shapes in {
+            "X": [(8, 3), (n_samples, n_features)],
+            "y": [(8, 2), (n_samples, 2)],
+        }.items()
+    }
+    X, y = (TensorMap(keys, part) for part in blocks.values())
+    model = Ridge(alpha=0.1, solver=solver).fit(X, y)
+    prediction = model.predict(X).block(k=1)
+    assert prediction.shape == (n_samples, 2)
+    if empty == "properties":
+        mean = y.block(k=1).values.mean(axis=0)
+        np.testing.assert_allclose(prediction.values, np.tile(mean, (8, 1)))
+    else:
+        assert (model.coef_.block(k=1).values == 0).all()
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_fewer_rows_than_properties(features, y, solver):
     rows = as_rows(features, y)
@@ -544,6 +588,26 @@ def test_batches_can_follow_a_fit_until_it_is_pickled(features, y):
     assert_same_models(pickle.loads(pickle.dumps(model)), model, rtol=0)
     with pytest.raises(ValueError, match="can not add to the result of a `fit` that was pickled"):
         saved.partial_fit(X[10:], y[10:])
+
+
+def test_batches_with_and_without_forces(features, y, make):
+    """Energies of all systems, forces of some: the gradient of y has fewer rows."""
+    X, y_rows = as_rows(features, y)
+    model = Ridge(alpha=1e-3, gradient_weights={"positions": 0.5, "strain": 2.0})
+    model.partial_fit(X[:6], changed(y_rows[:6].tensor))
+    model.partial_fit(X[6:], y_rows[6:])
+    block, forces = (
+        y.block(),
+        TensorBlock(y.block().values, y.block().samples, [], y.block().properties),
+    )
+    for name, gradient in block.gradients():
+        kept = np.flatnonzero(gradient.samples["sample"] >= 6)
+        samples = make.labels(gradient.samples.names, gradient.samples.values[kept])
+        forces.add_gradient(
+            name, TensorBlock(gradient.values[kept], samples, gradient.components, block.properties)
+        )
+    expected = Ridge(alpha=1e-3, gradient_weights={"positions": 0.5, "strain": 2.0})
+    assert_same_models(model, expected.fit(features, make.one_block(forces)))
 
 
 def test_a_refused_batch_changes_nothing(features, y, make):
