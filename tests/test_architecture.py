@@ -191,7 +191,9 @@ def looked_up(tree):
 )
 def test_what_is_not_loaded(statement):
     code = f"import sys\n{statement}\nprint(*sorted(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
     assert not set(run.stdout.split()) & NOT_LOADED
 
 

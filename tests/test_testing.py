@@ -561,5 +561,7 @@ def test_tensors_reach_every_corner(drawn, wanted):
 def test_importing_needs_no_test_packages():
     wanted = "{'hypothesis', 'pytest', 'torch', 'sklearn'}"
     code = f"import sys, metatensor.testing; print({wanted} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == "set()"

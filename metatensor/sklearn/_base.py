@@ -149,7 +149,7 @@ def is_invariant(key: LabelsEntry, block: TensorBlock) -> bool:
     )
 
 
-class TensorEstimator(BaseEstimator):  # type: ignore[misc]
+class TensorEstimator(BaseEstimator):
     """Base of all estimators: remembers the labels of the properties that it was fitted on."""
 
     feature_labels_in_: dict[LabelsEntry, Labels]

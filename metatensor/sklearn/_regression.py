@@ -18,8 +18,8 @@ from metatensor.tensor import TensorMap
 
 
 class TensorRegressor(
-    RegressorMixin,  # type: ignore[misc]
-    MultiOutputMixin,  # type: ignore[misc]
+    RegressorMixin,
+    MultiOutputMixin,
     _base.TensorEstimator,
 ):
     """Base of regressors: labelled data or arrays for X, and the same or arrays for y."""

@@ -14,7 +14,7 @@ from metatensor.sklearn import _base
 from metatensor.tensor import TensorMap
 
 
-class TensorTransformer(TransformerMixin, _base.TensorEstimator):  # type: ignore[misc]
+class TensorTransformer(TransformerMixin, _base.TensorEstimator):
     """Base of transformers of labelled data or arrays.
 
     ``set_output`` wraps arrays in data frames, as for any transformer, and no labelled data.
@@ -48,7 +48,7 @@ class TensorTransformer(TransformerMixin, _base.TensorEstimator):  # type: ignor
         return self
 
 
-class LabelTransformer(TransformerMixin, _base.TensorEstimator):  # type: ignore[misc]
+class LabelTransformer(TransformerMixin, _base.TensorEstimator):
     """Base of transformers that need labels, and refuse arrays."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -21,7 +21,7 @@ from metatensor.tensor import TensorMap
 Array = npt.NDArray[np.float64]
 
 
-class StandardScaler(OneToOneFeatureMixin, TensorTransformer):  # type: ignore[misc]
+class StandardScaler(OneToOneFeatureMixin, TensorTransformer):
     """Remove the mean of each property, and divide by its standard deviation.
 
     Gradients are divided by the same numbers, and no mean is removed from them: they stay the
@@ -37,7 +37,9 @@ class StandardScaler(OneToOneFeatureMixin, TensorTransformer):  # type: ignore[m
         remove the mean
     with_std : {"property", "block"} or bool, default="property"
         divide every property by its own standard deviation (as True does), all properties of
-        a block by the root of their mean variance, or by nothing for False
+        a block by the root of their mean variance, or by nothing for False. Choose "block" for
+        smooth features that die out, such as the tails of radial functions: their own tiny
+        deviations would blow them up
 
     Attributes
     ----------

@@ -143,7 +143,7 @@ except MetatensorError as error:
 @ON_POSIX
 def test_a_file_that_would_be_too_large(path):
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, check=True
+        [sys.executable, "-I", "-c", LIMITED, str(path)], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("io error: ")
     assert_old(path)
@@ -172,7 +172,7 @@ def test_a_process_that_is_killed(tmp_path):
     random = np.random.default_rng(0)
     for _ in range(8):
         process = subprocess.Popen(
-            [sys.executable, "-c", SAVING, str(tmp_path / "data.mts")], stdout=subprocess.PIPE
+            [sys.executable, "-I", "-c", SAVING, str(tmp_path / "data.mts")], stdout=subprocess.PIPE
         )
         assert process.stdout.readline() == b"ready\n"
         time.sleep(random.uniform(0, 0.05))
@@ -257,7 +257,7 @@ def test_what_is_no_file_is_written_to(tmp_path):
     assert not os.path.isfile(os.devnull)
     os.mkfifo(tmp_path / "pipe.mts")
     code = "import sys; from metatensor import *; Labels.range('a', 9).save(sys.argv[1])"
-    command = [sys.executable, "-c", code, str(tmp_path / "pipe.mts")]
+    command = [sys.executable, "-I", "-c", code, str(tmp_path / "pipe.mts")]
     with subprocess.Popen(command) as process:
         assert_equal(mts.load_labels(tmp_path / "pipe.mts"), Labels.range("a", 9))
     assert process.returncode == 0

@@ -381,7 +381,7 @@ def test_array_api_dispatch():
     pytest.importorskip("torch")
     folder = os.path.dirname(__file__)
     run = subprocess.run(
-        [sys.executable, "-c", ARRAY_API, folder],
+        [sys.executable, "-I", "-c", ARRAY_API, folder],
         env={**os.environ, "SCIPY_ARRAY_API": "1"},
         capture_output=True,
         text=True,
