@@ -126,8 +126,6 @@ def _check_same_rows(X: Rows, y: Rows) -> None:
 
 def _target_map(y: npt.NDArray[Any], samples: Labels) -> TensorMap:
     """Return array targets as a map with one block."""
-    if y.ndim > 2:
-        raise ValueError(f"y must be an array of one or two dimensions, got {y.ndim}")
     matrix = y[:, None] if y.ndim == 1 else y
     properties = Labels.range("target", matrix.shape[1])
     return TensorMap._of(Labels.single(), [TensorBlock._of(matrix, samples, (), properties)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import sklearn.linear_model
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from metatensor import Labels, TensorBlock, TensorMap
@@ -908,6 +909,20 @@ def test_bad_containers(features, y):
         Ridge().partial_fit(features, y).partial_fit(features, y.block().values[:, 0])
 
 
+def test_rows_of_X_and_y_must_be_the_same(features, y):
+    X, y = as_rows(features, y)
+    assert_same_models(Ridge().fit(X, y[::-1]), Ridge().fit(X, y))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        Ridge().fit(X[:5], y)
+    with pytest.raises(ValueError, match=r"y has rows by .* has not: \(system=0\), .* and 2 more"):
+        Ridge().fit(X[5:10], y[:5])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        Ridge().fit(X, np.zeros(3))
+    two = TensorMap(Labels(["k"], np.array([[0], [1]])), [features.block()] * 2)
+    with pytest.raises(ValueError, match="y can only be an array if X has one block, got 2"):
+        Ridge().fit(two, np.zeros(16))
+
+
 def test_other_features_than_in_fit(features, y, make):
     model = Ridge(gradient_weights=0).fit(features, y)
     block = features.block()
@@ -947,3 +962,135 @@ def test_other_features_than_in_fit(features, y, make):
 def test_bad_weights(features, y, weights, match):
     with pytest.raises(ValueError, match=match):
         Ridge().fit(features, y, sample_weight=weights)
+
+
+def test_components_must_be_the_same(make):
+    X, y, _ = equivariant(make, np.random.default_rng(15))
+    block = y.block()
+    other = TensorBlock(block.values, block.samples, [Labels.range("mu", 3)], block.properties)
+    with pytest.raises(ValueError, match="y and X must have the same components in the block"):
+        Ridge().fit(X, make.one_block(other))
+
+
+def test_components_of_gradients_must_be_the_same(features, y, make):
+    block = y.block()
+    other = TensorBlock(block.values, block.samples, [], block.properties)
+    gradient = block.gradient("positions")
+    other.add_gradient(
+        "positions",
+        TensorBlock(gradient.values, gradient.samples, [Labels.range("d", 3)], block.properties),
+    )
+    with pytest.raises(ValueError, match="same components in the gradient 'positions'"):
+        Ridge().fit(features, make.one_block(other))
+
+
+def test_gradient_rows_must_be_told_apart_by_common_names(features, y, make):
+    block = features.block()
+    gradient = block.gradient("positions")
+    doubled = np.repeat(gradient.samples.values, 2, axis=0)
+    images = np.tile([0, 1], len(gradient))
+    samples = make.labels(["sample", "system", "atom", "image"], np.column_stack([doubled, images]))
+    X = TensorBlock(block.values, block.samples, [], block.properties)
+    values = np.repeat(gradient.values, 2, axis=0)
+    X.add_gradient("positions", TensorBlock(values, samples, gradient.components, block.properties))
+    X.add_gradient("strain", block.gradient("strain"))
+    with pytest.raises(ValueError, match=r"more than one row .* only \['image'\] tell apart"):
+        Ridge().fit(make.one_block(X), y)
+
+
+def test_keys_must_match(features, y, make):
+    names = ["a", "b"]
+    X = TensorMap(make.labels(names, [[0, 1], [0, 2]]), [features.block()] * 2)
+    with pytest.raises(ValueError, match=r"no block of X matches the key \(a=5\) .*, there are: "):
+        Ridge().fit(X, TensorMap(make.labels(["a"], [[5]]), [y.block()]))
+    model = Ridge().fit(X, TensorMap(make.labels(["b"], [[2]]), [y.block()]))
+    assert model.predict(X).keys == make.labels(["b"], [[2]])
+    part = TensorMap(make.labels(names, [[0, 1]]), [features.block()])
+    with pytest.raises(ValueError, match=r"X has no block with key \(a=0, b=2\)"):
+        model.predict(part)
+    with pytest.raises(ValueError, match="keys and properties of the first batch"):
+        model.partial_fit(X, TensorMap(make.labels(["b"], [[1]]), [y.block()]))
+
+
+def test_property_names_must_be_those_of_fit(features, y, make):
+    model = Ridge(gradient_weights=0).fit(features, y)
+    other = changed(features, properties=Labels.range("n", 16))
+    with pytest.raises(ValueError, match=r"X has the property names \['n'\], but Ridge was fitted"):
+        model.predict(other)
+
+
+def alpha_map(make, properties, values, samples=None, components=()):
+    samples = Labels.single() if samples is None else samples
+    return make.one_block(
+        TensorBlock(np.array(values, float), samples, list(components), properties)
+    )
+
+
+def test_bad_alphas(features, y, make):
+    properties = features.block().properties
+    xyz = [Labels.range("xyz", 3)]
+    cases = [
+        (alpha_map(make, properties, [[-1.0] * 16]), "`alpha` must have values that are finite"),
+        (alpha_map(make, properties, np.ones((1, 3, 16)), components=xyz), "and no components"),
+        (alpha_map(make, Labels.range("n", 16), np.ones((1, 16))), "must have the names"),
+        (
+            alpha_map(make, make.labels(properties.names, properties.values[1:]), np.ones((1, 15))),
+            "those of the coefficients, there is none for",
+        ),
+        (
+            alpha_map(make, properties, np.ones((2, 16)), Labels.range("n", 2)),
+            "the samples of `alpha` must have the names",
+        ),
+    ]
+    for alpha, match in cases:
+        with pytest.raises(ValueError, match=match):
+            Ridge(alpha=alpha).fit(features, y)
+    some_zero = alpha_map(make, properties, [[0.0] + [1.0] * 15])
+    with pytest.raises(ValueError, match="solver='svd' needs one `alpha`, or `alpha` > 0"):
+        Ridge(alpha=some_zero, solver="svd").fit(features, y)
+    g = {"positions": 1.0, "strain": 1.0}
+    for solver in ("auto", "lstsq"):
+        model = Ridge(alpha=some_zero, solver=solver).fit(features, y)
+        check_same(model, *reference(features, y, [0.0] + [1.0] * 15, g), rtol=1e-7)
+
+
+def test_bad_weights_of_values(features, y, make):
+    y = two_targets(y, make)
+    block = y.block()
+    single = Labels.single()
+    ones = TensorBlock(np.ones((16, 1)), block.samples, [], single)
+    gradient = block.gradient("positions")
+    samples = make.labels(gradient.samples.names, gradient.samples.values[1:])
+    values = np.ones((len(samples), 3, 1))
+    ones.add_gradient("positions", TensorBlock(values, samples, gradient.components, single))
+    with pytest.raises(ValueError, match="all the rows of the gradient 'positions' of y"):
+        Ridge().fit(features, y, sample_weight=make.one_block(ones))
+    other = make.labels(["energy"], [[0], [7]])
+    weights = make.one_block(TensorBlock(np.ones((16, 2)), block.samples, [], other))
+    with pytest.raises(ValueError, match=r"one property, or those of y, \(energy=1\) is missing"):
+        Ridge().fit(features, y, sample_weight=weights)
+    rng = np.random.default_rng(16)
+    weights = TensorBlock(rng.uniform(size=(16, 2)), block.samples, [], block.properties)
+    model = Ridge().partial_fit(features, y)
+    with pytest.raises(ValueError, match="must not differ between the properties of y after"):
+        model.partial_fit(features, y, sample_weight=make.one_block(weights))
+
+
+def test_weights_of_the_rows_of_X(features, y):
+    X, y_rows = as_rows(features, y)
+    weights = np.random.default_rng(17).uniform(size=16)
+    order = np.arange(16)[::-1]
+    model = Ridge().fit(X[order], y, sample_weight=weights[order])
+    assert_same_models(model, Ridge().fit(X, y_rows, sample_weight=weights))
+
+
+def test_results_come_after_fit():
+    for name in ("coef_", "intercept_", "condition_", "gradient_weights_"):
+        assert not hasattr(Ridge(), name)
+    with pytest.raises(NotFittedError, match="This Ridge instance is not fitted yet"):
+        _ = Ridge().coef_
+
+
+def test_targets_have_one_or_two_dimensions(features):
+    with pytest.raises(ValueError, match="dim 3"):
+        Ridge().fit(features, np.zeros((16, 2, 2)))

@@ -327,6 +327,20 @@ def test_weights_are_cut_along(rows, pipeline):
     assert found[0] == pytest.approx(model.score(X[test], y[test]))
 
 
+def test_weights_of_values_are_cut_along(rows, pipeline):
+    """Weights that are Rows, such as one over the number of atoms for energies alone."""
+    X, y = rows
+    block = y.tensor.block()
+    values = np.random.default_rng(2).uniform(size=block.values.shape)
+    weights = TensorBlock(values, block.samples, [], block.properties)
+    weights = as_rows(TensorMap(y.tensor.keys, [weights]))
+    params = {"ridge__sample_weight": weights}
+    found = cross_val_score(pipeline, X, y, cv=4, params=params)
+    for (train, test), score in zip(KFold(4).split(values), found, strict=True):
+        model = Pipeline(steps()).fit(X[train], y[train], ridge__sample_weight=weights[train])
+        assert score == pytest.approx(model.score(X[test], y[test]))
+
+
 @pytest.mark.parametrize("how", ["estimator", "global"])
 def test_tensors_stay_tensors_whatever_the_output(rows, how):
     pytest.importorskip("pandas")
@@ -388,6 +402,37 @@ def test_array_api_dispatch():
         check=False,
     )
     assert run.stdout.strip() == "done", run.stderr
+
+
+# ---- systems of changing composition
+
+
+def test_sum_first_or_last(rows):
+    X, y = rows
+    order = np.random.default_rng(3).permutation(16)
+    move, total = KeysToProperties(KEYS), SumOverSamples()
+    first = make_pipeline(move, total, StandardScaler(), Ridge(alpha=1e-3))
+    last = make_pipeline(total, move, StandardScaler(), Ridge(alpha=1e-3))
+    for model in (first, last):
+        model.fit(X[order[:12]], y[order[:12]])
+    predictions = [model.predict(X[order[12:]]) for model in (first, last)]
+    for gradient in (None, "positions", "strain"):
+        assert rmse(*predictions, gradient=gradient) < 1e-10
+
+
+def test_systems_without_a_type(rows, pipeline, make):
+    pipeline.fit(*rows)
+    systems = make.systems(3, seed=5)
+    for system in systems:
+        system.types[:] = 1
+    features = make.features(systems)
+    assert [len(block) > 0 for block in features] == [True, False, False, False]
+    alone = TensorMap(make.labels(KEYS, [[1, 1]]), [features.block_by_id(0)])
+    whole, part = (pipeline.predict(X) for X in (features, alone))
+    assert part.block().samples == Labels.range("system", 3)
+    assert part.block().gradients_list() == ["positions", "strain"]
+    for gradient in (None, "positions", "strain"):
+        assert rmse(whole, part, gradient=gradient) < 1e-12
 
 
 # ---- data that were not made into rows
