@@ -149,6 +149,8 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     try:
         return np.asarray(array)
     except (TypeError, ValueError):
+        if not hasattr(array, "__dlpack__"):
+            raise
         return np.from_dlpack(compat.to_device(array, "cpu"))
 
 
@@ -390,11 +392,15 @@ def _change_device(array: Array, where: Any, non_blocking: bool) -> Array:
                 f"numpy arrays can only be on device 'cpu', got {where!r}; use arrays='torch'"
             )
         return array
+    try:
+        if name == "torch":
+            found = sys.modules["torch"].device(where)
+        elif name == "jax" and isinstance(where, str):
+            found = sys.modules["jax"].devices(where)[0]
+        else:
+            found = where
+    except RuntimeError as error:
+        raise ValueError(f"{name} has no device {where!r}: {error}") from error
     if name == "torch":
-        return array.to(device=where, non_blocking=non_blocking)
-    if name == "jax" and isinstance(where, str):
-        try:
-            where = sys.modules["jax"].devices(where)[0]
-        except RuntimeError as error:
-            raise ValueError(f"jax has no device {where!r}: {error}") from error
-    return compat.to_device(array, where)
+        return array.to(device=found, non_blocking=non_blocking)
+    return compat.to_device(array, found)

@@ -268,6 +268,16 @@ def test_devices_of_jax():
         _arrays.convert(array, _arrays.Target(device="nowhere"))
 
 
+def test_devices_of_torch():
+    torch = pytest.importorskip("torch")
+    array = torch.ones(2, 2)
+    for where in ("cpu", torch.device("cpu")):
+        assert _arrays.convert(array, _arrays.Target(device=where)) is array
+    assert _arrays.convert(array, _arrays.Target(device="meta")).device.type == "meta"
+    with pytest.raises(ValueError, match="torch has no device 'float32'"):
+        _arrays.convert(array, _arrays.Target(device="float32"))
+
+
 def test_a_library_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ImportError, match="needs the package 'cupy'"):
