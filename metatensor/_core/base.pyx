@@ -85,8 +85,8 @@ cdef class LabelsBase:
 
     cdef readonly tuple _names
     cdef readonly cnp.ndarray _table
-    # the values as users see them, in numpy or as a tensor: made when first asked for, since whoever
-    # sets their shape or dtype in place must not reach the table
+    # the values as users see them, a view made when first asked for or a tensor: whoever sets
+    # their shape or dtype in place does not reach the table
     cdef object _view
     cdef readonly object _tensor
     cdef RowIndex _rows
