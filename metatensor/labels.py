@@ -592,7 +592,7 @@ class Labels(LabelsBase):
                     f"`dimensions_indexes` must be in [{-n_names}, {n_names}), got {position}"
                 )
         names = Labels._checked([self._names[position] for position in order])
-        return self._like(np.ascontiguousarray(self._table[:, order]), names)
+        return self._like(np.take(self._table, order, axis=1), names)
 
     def remove(self, name: str) -> Labels:
         """Return Labels without one dimension.

@@ -421,14 +421,33 @@ def test_what_is_done_to_the_values_does_not_reach_the_labels(misuse):
     assert rows_of(labels.union(Labels.empty(["a", "b"])).permute([1, 0])) == [(3, 2), (1, 0)]
 
 
-def test_values_are_read_only():
-    for labels in [ab([[0, 1]]), Labels.range("a", 3), ab([[0, 1]]).rename("a", "c")]:
-        with pytest.raises(ValueError, match="read-only"):
-            labels.values[0, 0] = 1
-        with pytest.raises(ValueError, match="read-only"):
-            labels.column(labels.names[0])[0] = 1
-        with pytest.raises(ValueError, match="read-only"):
-            labels[0].values[0] = 1
+DERIVED = {
+    "given": lambda labels: labels,
+    "range": lambda labels: Labels.range("a", 3),
+    "union": lambda labels: labels.union(ab([[9, 9]])),
+    "intersection": lambda labels: labels.intersection(ab([[0, 3], [0, 1]])),
+    "difference": lambda labels: labels.difference(ab([[0, 1]])),
+    "permute": lambda labels: labels.permute([1, 0]),
+    "permute one": lambda labels: Labels.range("a", 3).permute([0]),
+    "insert": lambda labels: labels.insert(0, "c", np.arange(3)),
+    "remove": lambda labels: labels.remove("a"),
+    "rename": lambda labels: labels.rename("a", "c"),
+    "copy": copy.deepcopy,
+    "pickle": lambda labels: pickle.loads(pickle.dumps(labels)),
+}
+
+
+@pytest.mark.parametrize("how", DERIVED)
+def test_values_are_read_only(how):
+    labels = DERIVED[how](ab(FIRST))
+    with pytest.raises(ValueError, match="read-only"):
+        labels.values[0, 0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        labels.column(labels.names[0])[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        labels[0].values[0] = 1
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        labels.values.flags.writeable = True
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64"])
