@@ -113,7 +113,7 @@ class Labels(LabelsBase):
         """Turn what was given as an entry into a sequence of integers."""
         if _is_array(entry):
             host = _arrays.to_host(entry)
-            if host.ndim == 1 and host.dtype.kind in "iub":
+            if host.ndim == 1 and host.dtype.kind in "iu":
                 return host  # type: ignore[return-value]
         elif isinstance(entry, Iterable) and not isinstance(entry, (str, bytes)):
             return tuple(entry)

@@ -807,6 +807,7 @@ def test_position_needs_one_value_for_each_name(row):
         3,
         None,
         np.array([0.0, 1.0]),
+        np.array([False, True]),
         np.array(3),
         np.array([[0, 1]]),
         [[0], [1]],
