@@ -322,7 +322,7 @@ def _target_kind(value: Any) -> str:
     if isinstance(value, (np.dtype, getattr(torch, "dtype", np.dtype))):
         return "dtype"
     if isinstance(value, type) and (
-        issubclass(value, np.generic)
+        issubclass(value, (np.number, np.bool_))
         or value in (float, int, bool, complex)
         or isinstance(getattr(value, "dtype", None), np.dtype)  # such as jax.numpy.float32
     ):
@@ -371,11 +371,14 @@ def _change_dtype(array: Array, dtype: Any) -> Array:
     name = library(array)
     if name == "numpy":
         try:
-            return array.astype(dtype, copy=False)
+            wanted = np.dtype(dtype)
         except TypeError as error:
             raise TypeError(
                 f"`dtype` must be a numpy dtype for numpy arrays, got {dtype!r}"
             ) from error
+        if wanted.kind not in "biufc":
+            raise TypeError(f"`dtype` must be bool, integer, real or complex, got {wanted}")
+        return array.astype(wanted, copy=False)
     if name == "torch":
         torch = sys.modules["torch"]
         if not isinstance(dtype, torch.dtype) and dtype not in (bool, int, float, complex):

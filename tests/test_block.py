@@ -772,6 +772,11 @@ def test_labels_stay_on_the_host_when_tensors_move():
         ((3,), {}, TypeError),
         (([],), {}, TypeError),
         ((str,), {}, TypeError),
+        ((np.str_,), {}, TypeError),
+        ((np.object_,), {}, TypeError),
+        ((np.dtype("U3"),), {}, TypeError),
+        ((), {"dtype": object}, TypeError),
+        ((), {"dtype": "M8[s]"}, TypeError),
         ((), {"dtype": "unknown"}, TypeError),
     ],
 )
