@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from metatensor import _arrays, _checks, _display
 from metatensor._core import sets
-from metatensor._core.base import EntryBase, LabelsBase, entry_at, use_entry_type
+from metatensor._core.base import EntryBase, LabelsBase, counting, entry_at, use_entry_type
+from metatensor._core.rows import first_duplicate
 
 Table = npt.NDArray[np.int32]
 
@@ -198,15 +199,14 @@ class Labels(LabelsBase):
         end = _checks.require_int(end, "end")
         if end > _INT32.max:
             raise ValueError(f"`end` must fit in int32, got {end}")
-        table = np.arange(max(end, 0), dtype=np.int32).reshape(-1, 1)
-        return Labels._of(Labels._checked((name,)), table)
+        return Labels._of(Labels._checked((name,)), counting(max(end, 0)))
 
     # ---- access
 
     @property
     def device(self) -> Any:
         """Where `values` live: "cpu" for numpy, a torch.device for torch."""
-        return _arrays.device(self.values)
+        return "cpu" if self._tensor is None else _arrays.device(self._tensor)
 
     def column(self, dimension: str) -> _arrays.Array:
         """Return the values of one dimension.
@@ -592,7 +592,7 @@ class Labels(LabelsBase):
                     f"`dimensions_indexes` must be in [{-n_names}, {n_names}), got {position}"
                 )
         names = Labels._checked([self._names[position] for position in order])
-        return self._like(np.ascontiguousarray(self._table[:, order]), names)
+        return self._like(np.take(self._table, order, axis=1), names)
 
     def remove(self, name: str) -> Labels:
         """Return Labels without one dimension.
@@ -623,8 +623,9 @@ class Labels(LabelsBase):
         position = self._position_of_name(name)
         names = self._names[:position] + self._names[position + 1 :]
         table = np.delete(self._table, position, axis=1)
-        table.flags.writeable = False
-        return self._like(Labels(names, table)._table, names)
+        if names and (duplicate := first_duplicate(table)) >= 0:
+            self._refuse_duplicate(table[duplicate])
+        return self._like(table, names)
 
     def rename(self, old: str, new: str) -> Labels:
         """Return Labels with another name for one dimension.
@@ -659,7 +660,7 @@ class Labels(LabelsBase):
     def _like(self, table: Table, names: tuple[str, ...] | None = None) -> Labels:
         """Return Labels of unique rows whose values are in the library and place of self's."""
         return Labels._of(
-            self._names if names is None else names, *_with_tensor(table, self.values)
+            self._names if names is None else names, *_with_tensor(table, self._tensor)
         )
 
     # ---- moving and copying
@@ -708,7 +709,7 @@ class Labels(LabelsBase):
 
     def _along(self, target: _arrays.Target) -> Labels:
         """Return what goes with an array moved to `target`: numpy stays on the host."""
-        if type(self.values) is np.ndarray and target.arrays != "torch":
+        if self._tensor is None and target.arrays != "torch":
             return self
         if target.arrays not in (None, "torch"):
             target = target._replace(device=None)
@@ -882,7 +883,7 @@ def _check_tensor(values: Any) -> None:
 
 def _with_tensor(table: Table, like: _arrays.Array) -> tuple[Table, Any]:
     """Return the table, and a copy of it as torch tensor where that is what `like` is."""
-    if _arrays.library(like) != "torch":
+    if like is None or _arrays.library(like) != "torch":
         return table, None
     table.flags.writeable = False
     where = _arrays.Target(arrays="torch", device=like.device)

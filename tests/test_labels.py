@@ -1,5 +1,6 @@
 """Labels and their entries."""
 
+import contextlib
 import copy
 import gc
 import inspect
@@ -375,14 +376,78 @@ def test_a_view_given_does_not_let_its_owner_change_the_labels():
     assert rows_of(labels) == [(0, 1), (2, 3)]
 
 
-def test_values_are_read_only():
-    for labels in [ab([[0, 1]]), Labels.range("a", 3), ab([[0, 1]]).rename("a", "c")]:
-        with pytest.raises(ValueError, match="read-only"):
-            labels.values[0, 0] = 1
-        with pytest.raises(ValueError, match="read-only"):
-            labels.column(labels.names[0])[0] = 1
-        with pytest.raises(ValueError, match="read-only"):
-            labels[0].values[0] = 1
+def test_an_array_given_as_read_only_does_not_change_the_labels_later():
+    owner = np.array([[0, 1], [2, 3]], dtype=np.int32)
+    view = owner[:]
+    labels = Labels(["a", "b"], _read_only(owner))
+    view[0] = 7
+    owner.flags.writeable = True
+    owner[1] = 8
+    assert rows_of(labels) == [(0, 1), (2, 3)]
+
+
+def test_values_of_labels_are_shared_by_other_labels():
+    labels = ab([[0, 1], [2, 3]])
+    again = Labels(["x", "y"], labels.values)
+    assert np.shares_memory(again.values, labels.values)
+    for part in (labels.values[:1], labels.values[::-1]):
+        assert not np.shares_memory(Labels(["x", "y"], part).values, labels.values)
+        assert rows_of(Labels(["x", "y"], part)) == [tuple(row) for row in part.tolist()]
+
+
+MISUSES = {
+    "writeable": lambda values: setattr(values.flags, "writeable", True),
+    "shape": lambda values: setattr(values, "shape", (4, 1)),
+    "dtype": lambda values: setattr(values, "dtype", np.int8),
+    "strides": lambda values: np.lib.stride_tricks.as_strided(values, (900, 2))[:1],
+    "smaller": lambda values: values.resize((0, 2), refcheck=False),
+    "larger": lambda values: values.resize((10**6, 2), refcheck=False),
+    "byte order": lambda values: values.byteswap(inplace=True),
+    "sort": lambda values: values.sort(axis=0),
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+@pytest.mark.filterwarnings("ignore:Setting the")
+def test_what_is_done_to_the_values_does_not_reach_the_labels(misuse):
+    labels = ab([[2, 3], [0, 1]])
+    expected = copy.copy(labels), hash(labels), str(labels)
+    with contextlib.suppress(ValueError):
+        MISUSES[misuse](labels.values)
+    assert len(labels) == 2
+    assert [labels.position(row) for row in [(2, 3), (0, 1), (1, 0)]] == [0, 1, None]
+    assert [tuple(entry[name] for name in "ab") for entry in labels] == [(2, 3), (0, 1)]
+    assert (labels, hash(labels), str(labels)) == expected
+    assert rows_of(labels.union(Labels.empty(["a", "b"])).permute([1, 0])) == [(3, 2), (1, 0)]
+
+
+DERIVED = {
+    "given": lambda labels: labels,
+    "range": lambda labels: Labels.range("a", 3),
+    "union": lambda labels: labels.union(ab([[9, 9]])),
+    "intersection": lambda labels: labels.intersection(ab([[0, 3], [0, 1]])),
+    "difference": lambda labels: labels.difference(ab([[0, 1]])),
+    "permute": lambda labels: labels.permute([1, 0]),
+    "permute one": lambda labels: Labels.range("a", 3).permute([0]),
+    "insert": lambda labels: labels.insert(0, "c", np.arange(3)),
+    "remove": lambda labels: labels.remove("a"),
+    "rename": lambda labels: labels.rename("a", "c"),
+    "copy": copy.deepcopy,
+    "pickle": lambda labels: pickle.loads(pickle.dumps(labels)),
+}
+
+
+@pytest.mark.parametrize("how", DERIVED)
+def test_values_are_read_only(how):
+    labels = DERIVED[how](ab(FIRST))
+    with pytest.raises(ValueError, match="read-only"):
+        labels.values[0, 0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        labels.column(labels.names[0])[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        labels[0].values[0] = 1
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        labels.values.flags.writeable = True
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64"])

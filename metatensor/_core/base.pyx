@@ -45,15 +45,34 @@ cdef tuple checked_names(type kind, names):
     return found
 
 
+# The base of tables: numpy then never makes them writeable or resizes them, and they are known
+# again when the values of Labels are used for others.
+cdef object TABLE_BASE = object()
+
+
 cdef cnp.ndarray own(cnp.ndarray array):
-    """An int32 table in C order that nobody else can write to."""
-    if (
-        cnp.PyArray_BASE(array) is NULL
-        and not cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_WRITEABLE)
-        and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_C_CONTIGUOUS)
-    ):
-        return array
+    """The table of which an int32 array shows all, or a copy that nobody else can write to."""
+    cdef object base = cnp.get_array_base(array)  # None without one
+    if cnp.PyArray_Check(base) and cnp.get_array_base(base) is TABLE_BASE:
+        if (
+            cnp.PyArray_DATA(base) == cnp.PyArray_DATA(array)
+            and cnp.PyArray_NBYTES(base) == cnp.PyArray_NBYTES(array)
+            and cnp.PyArray_DIM(base, 0) == cnp.PyArray_DIM(array, 0)
+            and cnp.PyArray_IS_C_CONTIGUOUS(array)
+        ):
+            return base
     return cnp.PyArray_NewCopy(array, cnp.NPY_CORDER)
+
+
+def counting(Py_ssize_t rows):
+    """A table with one column that counts from 0."""
+    cdef cnp.npy_intp[2] shape = [rows, 1]
+    cdef cnp.ndarray table = cnp.PyArray_EMPTY(2, shape, cnp.NPY_INT32, 0)
+    cdef int32_t* entries = <int32_t*> cnp.PyArray_DATA(table)
+    cdef Py_ssize_t row
+    for row in range(rows):
+        entries[row] = <int32_t> row
+    return table
 
 
 cdef object made(type base, type kind):
@@ -66,7 +85,10 @@ cdef class LabelsBase:
 
     cdef readonly tuple _names
     cdef readonly cnp.ndarray _table
-    cdef readonly object values
+    # the values as users see them, a view made when first asked for or a tensor: whoever sets
+    # their shape or dtype in place does not reach the table
+    cdef object _view
+    cdef readonly object _tensor
     cdef RowIndex _rows
     cdef object _hash
     cdef object __weakref__
@@ -74,7 +96,6 @@ cdef class LabelsBase:
     def __cinit__(self):
         self._names = ()
         self._table = NO_TABLE
-        self.values = NO_TABLE
 
     def __init__(self, names, values, assume_unique=False):
         cdef cnp.ndarray array
@@ -102,16 +123,33 @@ cdef class LabelsBase:
 
     cdef _adopt(self, cnp.ndarray table, object values):
         cnp.PyArray_CLEARFLAGS(table, cnp.NPY_ARRAY_WRITEABLE)
+        if cnp.PyArray_BASE(table) is NULL:
+            cnp.set_array_base(table, TABLE_BASE)
         self._table = table
-        self.values = table if values is None else values
+        if cnp.PyArray_Check(values):
+            self._view = values
+        else:
+            self._tensor = values
 
     @classmethod
     def _of(cls, tuple names, cnp.ndarray table, values=None):
-        """Adopt a C-contiguous int32 table of unique rows; nothing is checked."""
+        """Adopt a C-contiguous int32 table of unique rows; nothing is checked.
+
+        `values` are those of other Labels with the same table, or a tensor that equals it.
+        """
         cdef LabelsBase labels = made(LabelsBase, cls)
         labels._names = names
         labels._adopt(table, values)
         return labels
+
+    @property
+    def values(self):
+        """The rows (n_entries, n_dimensions), int32: read-only in numpy, a copy in torch."""
+        if self._tensor is not None:
+            return self._tensor
+        if self._view is None:
+            self._view = self._table.view()
+        return self._view
 
     @classmethod
     def _checked(cls, names):
@@ -242,9 +280,9 @@ cdef class EntryBase:
     def __getitem__(self, index):
         cdef LabelsBase labels = self._labels
         cdef Py_ssize_t column = column_of(self, index)
-        if labels.values is labels._table:
+        if labels._tensor is None:
             return cnp.PyArray_ToScalar(<void*> (row_start(self) + column), labels._table)
-        return labels.values[self._row, column]
+        return labels._tensor[self._row, column]
 
     def __eq__(self, other):
         if not isinstance(other, EntryBase):
