@@ -51,8 +51,8 @@ def block_copy(size: str) -> Case:
 
 @workload("map.create", S=4.3, M=37, L=43)
 def map_create(size: str) -> Case:
-    """Ten, a thousand, ten thousand blocks."""
-    count = {"S": 10, "M": 1_000, "L": 10_000}[size]
+    """Ten, a hundred, a thousand blocks."""
+    count = {"S": 10, "M": 100, "L": 1_000}[size]
     keys = make_keys(count)
     return Case(lambda blocks: TensorMap(keys, blocks), fresh=lambda: (tiny_blocks(count),))
 
