@@ -100,6 +100,8 @@ def calls_for(case: Case, size: str, seconds: float) -> int:
     most = MOST_CALLS
     if case.fresh is not None:
         most = max(1, min(most, round(20 * seconds / max(timed(case.fresh, [()]), 1e-7))))
+        if size != "S":  # a package that never frees its Labels keeps what is made for each call
+            most = min(most, AT_ONCE[size])
     number = 1
     while number < most and (total := measure(case, size, number) * number) < seconds:
         number = min(most, number * max(2, min(10, math.ceil(seconds / max(total, 1e-9)))))
