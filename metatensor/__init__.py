@@ -1,7 +1,8 @@
 """Labelled block-sparse tensors with gradients for atomistic machine learning.
 
 The classes are :class:`Labels`, :class:`TensorBlock` and :class:`TensorMap`; :func:`save` and
-:func:`load` exchange them as ``.mts`` files; estimators are in :mod:`metatensor.sklearn`.
+:func:`load` exchange them as ``.mts`` files; :mod:`metatensor.operations`, whose functions are here
+as well, keep Labels and gradients right; estimators are in :mod:`metatensor.sklearn`.
 """
 
 import importlib as _importlib
@@ -9,19 +10,23 @@ import warnings as _warnings
 from typing import Any as _Any
 
 import metatensor._guard  # noqa: F401
-from metatensor import io
+from metatensor import io, operations
 from metatensor._arrays import Array
-from metatensor._checks import MetatensorError
+from metatensor._checks import MetatensorError, NotEqualError
 from metatensor.block import TensorBlock
 from metatensor.io.mts import load, load_block, load_labels, save
 from metatensor.labels import Labels, LabelsEntry
+from metatensor.operations import *
 from metatensor.tensor import TensorMap
 
 __version__ = "0.1.0"
+#: operations come with the package
+HAS_METATENSOR_OPERATIONS = True
+
 __all__ = ["Labels", "TensorBlock", "TensorMap"]
 
 #: submodules that are imported when first asked for
-_LAZY = ("datasets", "operations", "sklearn", "testing")
+_LAZY = ("datasets", "sklearn", "testing")
 
 #: names of the Rust-core package for raw pointers, which have no counterpart here
 _ABSENT = (

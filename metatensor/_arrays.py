@@ -229,7 +229,36 @@ def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
 
 def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     """Gather entries of one axis at host positions, out of place."""
+    if len(positions) == 0 and library(array) == "dask":  # which makes up one more axis
+        shape = list(array.shape)
+        shape[axis] = 0
+        return full(tuple(shape), 0, array)
     return namespace(array).take(array, positions_like(array, positions), axis=axis)
+
+
+def scale_rows(factor: Array, positions: npt.NDArray[np.integer[Any]], array: Array) -> Array:
+    """Multiply rows by those rows of a factor that belong to them.
+
+    Parameters
+    ----------
+    factor : array, (n_rows, ...)
+        of the same library as `array`, with fewer axes or as many
+    positions : array of int, (n,)
+        which row of `factor` belongs to each row of `array`, on the host
+    array : array, (n, ..., ...)
+        whose last axes are those of `factor` after the first
+
+    Returns
+    -------
+    array
+
+    """
+    rows = take(factor, positions.astype(np.intp, copy=False))
+    extra = array.ndim - rows.ndim
+    if extra:
+        xp = namespace(rows)
+        rows = xp.reshape(rows, (rows.shape[0],) + (1,) * extra + tuple(rows.shape[1:]))
+    return rows * array
 
 
 def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
@@ -265,6 +294,10 @@ def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
     if size == 0 or len(groups) == 0:
         return full(shape, 0, array)
     xp = namespace(array)
+    if name == "dask":
+        whole = array.rechunk({0: -1})
+        chunks = ((size,), *whole.chunks[1:])
+        return whole.map_blocks(segment_sum, groups, size, chunks=chunks, dtype=array.dtype)
     parts = (take(array, np.flatnonzero(groups == group)) for group in range(size))
     return xp.stack([xp.sum(part, axis=0, dtype=array.dtype) for part in parts])
 

@@ -41,6 +41,26 @@ class MetatensorError(ValueError):
 MetatensorError.__module__ = "metatensor"
 
 
+class NotEqualError(ValueError):
+    """Two blocks or maps that have to agree in keys, Labels or values, and do not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import metatensor
+    >>> block = metatensor.block_from_array(np.zeros((2, 1)))
+    >>> try:
+    ...     metatensor.equal_block_raise(block, metatensor.block_from_array(np.zeros((1, 1))))
+    ... except metatensor.NotEqualError as error:
+    ...     print(type(error).__name__)
+    NotEqualError
+
+    """
+
+
+NotEqualError.__module__ = "metatensor"
+
+
 def invalid(message: str) -> NoReturn:
     """Raise the error for input that breaks a rule of the format."""
     raise MetatensorError(f"invalid parameter: {message}")

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from metatensor import _arrays, _checks, _display
+from metatensor._operators import Operators
 from metatensor.labels import Labels
 
 
-class TensorBlock:
+class TensorBlock(Operators):
     """One dense array of values with Labels for every axis, and gradients next to them.
 
     The first axis holds samples, the last one properties, and those between are components. A
@@ -134,6 +135,17 @@ class TensorBlock:
         return TensorBlock._of(
             self._values, self._samples, self._components, self._properties, {}, parameter, True
         )
+
+    def _seal(self, parameter: str | None = None, frozen: bool = True) -> TensorBlock:
+        """Freeze this block in place, which is new and nobody else has, and name its gradients."""
+        self._frozen = frozen
+        self._parameter = parameter
+        if self._gradients:
+            prefix = "" if parameter is None else f"{parameter}/"
+            for name, gradient in self._gradients.items():
+                if not gradient._frozen or gradient._parameter != prefix + name:
+                    gradient._seal(prefix + name)
+        return self
 
     # ---- access
 

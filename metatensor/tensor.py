@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from metatensor import _arrays, _checks, _display, merge
+from metatensor._operators import Operators
+from metatensor._provenance import operation
 from metatensor.block import TensorBlock, _same_blocks
 from metatensor.labels import Labels, LabelsEntry
 
 _Selection = int | Mapping[str, int] | Labels | LabelsEntry | None
 
 
-class TensorMap:
+class TensorMap(Operators):
     """Blocks by key: a block-sparse tensor with labelled axes and gradients.
 
     All blocks have the same names of samples, components and properties, the same gradients, and
@@ -314,6 +316,7 @@ class TensorMap:
 
     # ---- moving keys and components
 
+    @operation
     def keys_to_samples(
         self,
         keys_to_move: str | Sequence[str] | Labels,
@@ -361,8 +364,9 @@ class TensorMap:
         keys, blocks = merge.keys_to_samples(
             self._keys, self._blocks, keys_to_move, fill_value, sort_samples
         )
-        return TensorMap._of(keys, blocks, self._info)
+        return TensorMap._of(keys, blocks)
 
+    @operation
     def keys_to_properties(
         self,
         keys_to_move: str | Sequence[str] | Labels,
@@ -410,8 +414,9 @@ class TensorMap:
         keys, blocks = merge.keys_to_properties(
             self._keys, self._blocks, keys_to_move, fill_value, sort_samples
         )
-        return TensorMap._of(keys, blocks, self._info)
+        return TensorMap._of(keys, blocks)
 
+    @operation
     def components_to_properties(self, dimensions: str | Sequence[str]) -> TensorMap:
         """Move components to the properties, in front of the names there.
 
@@ -442,7 +447,7 @@ class TensorMap:
 
         """
         blocks = merge.components_to_properties(self._blocks, dimensions)
-        return TensorMap._of(self._keys, blocks, self._info)
+        return TensorMap._of(self._keys, blocks)
 
     # ---- info
 

@@ -14,7 +14,7 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")  # read when jax is imported
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-LIBRARIES = ["numpy", "numpy-readonly", "numpy-strided", "torch", "array_api_strict", "jax"]
+LIBRARIES = ["numpy", "numpy-readonly", "numpy-strided", "torch", "array_api_strict", "jax", "dask"]
 
 
 class Library:
@@ -33,7 +33,7 @@ class Library:
                 values = wide[..., ::2]
             values.flags.writeable = self.name != "numpy-readonly"
             return values
-        module = {"jax": "jax.numpy"}.get(self.name, self.name)
+        module = {"jax": "jax.numpy", "dask": "dask.array"}.get(self.name, self.name)
         return importlib.import_module(module).asarray(values)
 
     def __repr__(self) -> str:
@@ -53,7 +53,7 @@ def elsewhere(tmp_path_factory):
 def xp(request) -> Library:
     """Each array library in turn, read-only and strided numpy arrays among them."""
     name = request.param
-    if name in ("torch", "array_api_strict", "jax"):
+    if name in ("torch", "array_api_strict", "jax", "dask"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pytest.importorskip(name)

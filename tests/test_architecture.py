@@ -20,7 +20,17 @@ DOCS = ROOT / "docs"
 FLOORS = [
     ["_core", "_guard"],
     ["_arrays"],
-    ["_checks", "_display", "labels", "block", "merge", "tensor", "io"],
+    [
+        "_checks",
+        "_display",
+        "_operators",
+        "_provenance",
+        "labels",
+        "block",
+        "merge",
+        "tensor",
+        "io",
+    ],
     ["operations"],
     ["sklearn", "learn", "torch", "jax", "atomistic", "interop"],
     ["datasets", "testing", "_strategies"],
@@ -120,6 +130,8 @@ def test_modules_import_modules(name):
         for other, _ in inner_imports(name)
         if other not in sources() or (is_package(other) and name != "metatensor")
     }
+    if name == "metatensor":
+        wrong.discard("metatensor.operations.*")
     assert not wrong, f"{name} imports from the `__init__.py` of a package: {wrong}"
 
 
@@ -223,7 +235,13 @@ def public(part):
         if not name.startswith("_")
         and (inspect.isclass(thing := getattr(module, name)) or inspect.isfunction(thing))
         and is_inner(thing.__module__)
+        and not is_alias(name, thing)
     }
+
+
+def is_alias(name, thing):
+    """Whether it is a second name of something, as functions for blocks are."""
+    return inspect.isfunction(thing) and name != thing.__name__
 
 
 THINGS = {

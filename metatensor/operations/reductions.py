@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from metatensor import _arrays, _checks
 from metatensor._core import sets
+from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
+from metatensor.operations._blockwise import Tensor, on_blocks, require_tensor
 from metatensor.tensor import TensorMap
 
-Tensor = TypeVar("Tensor", TensorMap, TensorBlock)
+__all__ = ["sum_over_samples", "sum_over_samples_block"]
 
 
+@operation
 def sum_over_samples(tensor: Tensor, sample_names: str | Sequence[str]) -> Tensor:
     """Sum the samples that agree in all dimensions but ``sample_names``.
 
@@ -66,16 +68,15 @@ def sum_over_samples(tensor: Tensor, sample_names: str | Sequence[str]) -> Tenso
 
     """
     removed = _checks.names_tuple(sample_names, "sample_names")
-    if isinstance(tensor, TensorBlock):
-        return _sum_block(tensor, removed)
-    _checks.require_type(tensor, TensorMap, "tensor")
-    for name in removed:
-        if len(tensor) and name not in tensor.sample_names:
-            raise ValueError(
-                f"`sample_names` must be among the samples of this map {tensor.sample_names}, "
-                f"got {name!r}"
-            )
-    return TensorMap._of(tensor._keys, [_sum_block(block, removed) for block in tensor])
+    require_tensor(tensor)
+    if isinstance(tensor, TensorMap) and len(tensor):
+        for name in removed:
+            if name not in tensor.sample_names:
+                raise ValueError(
+                    f"`sample_names` must be among the samples of this map {tensor.sample_names}, "
+                    f"got {name!r}"
+                )
+    return on_blocks(_sum_block, tensor, removed)
 
 
 #: the same function, under the name it had for blocks

@@ -1,0 +1,5 @@
+"""Products of two tensors over named axes."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
