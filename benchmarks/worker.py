@@ -50,23 +50,29 @@ def parts(value: Any) -> Iterable[Any]:
     return ["sequence", *value]
 
 
-def digest(value: Any, state: Any) -> None:
+def digest(value: Any, state: Any, projections: list[float] | None) -> None:
     if isinstance(value, np.ndarray):
-        # integers of any width are compared by value, floats bit by bit
+        # integers of any width are compared by value
         array = value.astype(np.int64) if value.dtype.kind in "iu" else value
         state.update(f"{array.dtype}{array.shape}".encode())
-        state.update(np.ascontiguousarray(array).data)
+        if projections is not None and array.dtype.kind == "f":
+            weights = np.random.default_rng(len(projections)).random(array.size)
+            projections.append(float(weights @ array.ravel()))
+        else:
+            state.update(np.ascontiguousarray(array).data)
     elif value is None or isinstance(value, (str, bool, int, float, np.bool_)):
         state.update(f"{value};".encode())
     else:
         for part in parts(value):
-            digest(part, state)
+            digest(part, state, projections)
 
 
-def fingerprint(value: Any) -> str:
+def fingerprint(value: Any, exact: bool) -> tuple[str, list[float]]:
+    """What is the same for the same results, and numbers that are it but for rounding."""
     state = hashlib.blake2b(digest_size=16)
-    digest(value, state)
-    return state.hexdigest()
+    projections: list[float] = []
+    digest(value, state, None if exact else projections)
+    return state.hexdigest(), projections
 
 
 def measure(case: Case, size: str, number: int) -> float:
@@ -123,7 +129,7 @@ def prepare(name: str, size: str, seconds: float) -> tuple[Case, dict[str, Any]]
     start = time.process_time()
     result = case.call(*arguments)
     first = result if case.measures else time.process_time() - start
-    answer = {"fingerprint": fingerprint(case.result(result)), "first": first}
+    answer = {"fingerprint": fingerprint(case.result(result), case.exact), "first": first}
     return case, {**answer, "number": calls_for(case, size, seconds)}
 
 

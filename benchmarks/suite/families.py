@@ -17,7 +17,7 @@ class _Family:
     param_names = ("workload",)
     rounds = 7
 
-    def __init_subclass__(cls, family: str) -> None:
+    def __init_subclass__(cls, family: str | tuple[str, ...]) -> None:
         cls.params = [
             f"{name} {size}"
             for name, known in WORKLOADS.items()
@@ -57,4 +57,36 @@ class Joins(_Family, family="move."):
 
 
 class Files(_Family, family="io."):
+    pass
+
+
+class Elementwise(_Family, family=("ops.add", "ops.multiply", "ops.pow")):
+    pass
+
+
+class LinearAlgebra(_Family, family="ops.dot"):
+    pass
+
+
+class Reductions(_Family, family=("ops.sum", "ops.mean", "ops.std")):
+    pass
+
+
+class Joining(_Family, family="ops.join"):
+    pass
+
+
+class Selection(_Family, family=("ops.slice", "ops.split", "ops.filter", "ops.drop", "ops.sort")):
+    pass
+
+
+class Comparison(_Family, family=("ops.equal", "ops.allclose")):
+    pass
+
+
+class Creation(_Family, family=("ops.zeros_like", "ops.one_hot")):
+    pass
+
+
+class Dimensions(_Family, family=("ops.unique_metadata", "ops.append", "ops.rename")):
     pass

@@ -1,10 +1,11 @@
 """The workloads that are timed, each written once against the module ``metatensor``.
 
 A workload is a function of a size that prepares its data and returns a :class:`registry.Case`.
-Nothing here may use what only one of the compared packages has: one text runs in both environments.
+One text runs in both environments: what only one of the compared packages has is registered only
+where it is, and not compared.
 """
 
-from workloads import blocks, files, labels, moves
+from workloads import blocks, files, labels, moves, operations
 from workloads.registry import WORKLOADS
 
-__all__ = ["WORKLOADS", "blocks", "files", "labels", "moves"]
+__all__ = ["WORKLOADS", "blocks", "files", "labels", "moves", "operations"]

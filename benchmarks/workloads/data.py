@@ -71,17 +71,24 @@ def make_keys(count: int) -> Labels:
     return Labels(["center", "neighbor"], keys.astype(np.int32))
 
 
-def make_map(size: str, kind: str = "dense", gradient_rows: int = 0) -> TensorMap:
-    """Ten blocks that share all of their samples and properties, or half of one of them."""
-    samples, properties = SAMPLES[size], 3 if size == "S" else 64
+def make_map(
+    size: str, kind: str = "dense", gradient_rows: int = 0, count: int = BLOCKS
+) -> TensorMap:
+    """Blocks that share all of their samples and properties, or half of one of them.
+
+    With gradients there are fewer samples at M and L, so that the map is about as large.
+    """
+    samples, properties = SAMPLES[size] * BLOCKS // count, 3 if size == "S" else 64
     if gradient_rows and size != "S":
         samples //= 5
     table, columns = atoms(2 * samples), column(2 * properties)
     blocks = []
-    for i in range(BLOCKS):
+    for i in range(count):
         rows, first = np.arange(samples), 0
         if kind == "half_samples":
             rows = np.sort(np.random.default_rng(i).permutation(2 * samples)[:samples])
+        elif kind == "shuffled":
+            rows = np.random.default_rng(i).permutation(samples)
         elif kind == "half_properties":
             first = (i % 2) * (properties // 2)
         blocks.append(
@@ -92,7 +99,7 @@ def make_map(size: str, kind: str = "dense", gradient_rows: int = 0) -> TensorMa
                 seed=i,
             )
         )
-    return TensorMap(make_keys(BLOCKS), blocks)
+    return TensorMap(make_keys(count), blocks)
 
 
 def tiny_blocks(count: int) -> list[TensorBlock]:

@@ -13,6 +13,8 @@ class Case(NamedTuple):
     result: Callable[[Any], Any] = lambda result: result
     # the call measures itself, and returns CPU seconds
     measures: bool = False
+    # floats of the results must agree bit by bit; otherwise but for rounding
+    exact: bool = True
 
 
 class Workload(NamedTuple):
