@@ -223,14 +223,11 @@ def main() -> int:
     upstream_python = options.upstream_python or make_upstream(options.environment, options.torch)
     with Worker(upstream_python) as worker:
         upstream = worker.ask(do="describe")
+    wanted = chosen(ours["workloads"], options)
+    cases = [(name, size) for name, size in wanted if name in upstream["workloads"]]
+    if left_out := dict.fromkeys(name for name, _ in wanted if name not in upstream["workloads"]):
+        print(f"left out, as the other side lacks what they need: {', '.join(left_out)}")
     print(f"ours:     {ours['versions']}\nupstream: {upstream['versions']}\n{HEADER}")
-    # some need torch, or what only this package has
-    known = {
-        name: targets
-        for name, targets in ours["workloads"].items()
-        if name in upstream["workloads"]
-    }
-    cases = chosen(known, options)
     pythons = {"ours": sys.executable, "upstream": upstream_python}
     results = run(pythons, cases, options, ours["workloads"])
     if options.output:
