@@ -238,10 +238,11 @@ def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
 
 def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     """Gather entries of one axis at host positions, out of place."""
-    if len(positions) == 0 and library(array) == "dask":  # which makes up one more axis
-        shape = list(array.shape)
-        shape[axis] = 0
-        return full(tuple(shape), 0, array)
+    if library(array) == "dask":  # whose `take` fails for arrays and chunks without entries
+        axis %= array.ndim
+        if 0 in array.chunks[axis]:
+            array = array.rechunk({axis: -1})
+        return array[(slice(None),) * axis + (positions,)]
     return namespace(array).take(array, positions_like(array, positions), axis=axis)
 
 
