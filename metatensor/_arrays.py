@@ -221,7 +221,7 @@ def detach(array: Array) -> Array:
 
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
-    if library(array) == "numpy":
+    if library(array) in ("numpy", "dask"):  # dask indexes chunks by what it knows
         return positions
     xp = namespace(array)
     return xp.asarray(positions, device=compat.device(array))
@@ -229,10 +229,11 @@ def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
 
 def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     """Gather entries of one axis at host positions, out of place."""
-    if len(positions) == 0 and library(array) == "dask":  # which makes up one more axis
+    if library(array) == "dask":  # which does not gather from nothing
         shape = list(array.shape)
-        shape[axis] = 0
-        return full(tuple(shape), 0, array)
+        shape[axis] = len(positions)
+        if 0 in shape:
+            return full(tuple(shape), 0, array)
     return namespace(array).take(array, positions_like(array, positions), axis=axis)
 
 
