@@ -238,7 +238,10 @@ def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
 
 def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     """Gather entries of one axis at host positions, out of place."""
-    if library(array) == "dask":  # which does not gather from nothing
+    name = library(array)
+    if name == "numpy":
+        return array.take(positions, axis)
+    if name == "dask":  # which does not gather from nothing
         shape = list(array.shape)
         shape[axis] = len(positions)
         if 0 in shape:
