@@ -231,7 +231,7 @@ def requires_grad(array: Array, required: bool = True) -> Array:
 
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
-    if library(array) == "numpy":
+    if library(array) in ("numpy", "dask"):  # dask indexes chunks by what it knows
         return positions
     xp = namespace(array)
     return xp.asarray(positions, device=compat.device(array))
