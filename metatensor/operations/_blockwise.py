@@ -89,7 +89,7 @@ def same_keys(first: TensorMap, second: TensorMap) -> list[TensorBlock]:
 
 def assemble(
     keys: Labels,
-    parts: Sequence[tuple[TensorBlock, ...]],
+    parts: Sequence[tuple[Any, ...]],
     function: Callable[..., TensorBlock],
 ) -> TensorMap:
     """Make a map of what a function makes of the blocks for each key; errors say for which."""
@@ -143,5 +143,5 @@ def refuse_nested(block: TensorBlock, operation: str) -> None:
 
 
 def _finished(block: TensorBlock, given: TensorBlock) -> TensorBlock:
-    """Return a block that takes further gradients, and whose gradients know their names."""
-    return block if block is given else block._seal(frozen=False)
+    """Return a new block that takes further gradients, and whose gradients know their names."""
+    return block.copy(deep=False) if block is given else block._seal(frozen=False)
