@@ -230,7 +230,7 @@ def requires_grad(array: Array, required: bool = True) -> Array:
 
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
-    if library(array) == "numpy":
+    if library(array) in ("numpy", "dask"):  # dask plans better with positions that it knows
         return positions
     xp = namespace(array)
     return xp.asarray(positions, device=compat.device(array))
@@ -238,9 +238,9 @@ def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
 
 def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     """Gather entries of one axis at host positions, out of place."""
-    if len(positions) == 0 and library(array) == "dask":  # which makes up one more axis
+    if library(array) == "dask" and 0 in (len(positions), *array.shape):  # which makes up an axis
         shape = list(array.shape)
-        shape[axis] = 0
+        shape[axis] = len(positions)
         return full(tuple(shape), 0, array)
     return namespace(array).take(array, positions_like(array, positions), axis=axis)
 
