@@ -631,7 +631,7 @@ def einsum(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
 
     """
     arrays = promote(*arrays)
-    expression = f"{','.join(terms)}->{result}"
+    expression = ",".join(terms) + "->" + result
     if library(arrays[0]) == "numpy":
         return np.einsum(expression, *arrays, optimize=_is_large(terms, result, arrays))
     xp = namespace(*arrays)
@@ -644,6 +644,8 @@ def _is_large(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> boo
     """Tell whether searching a matrix product in a product pays for numpy."""
     if len(arrays) != 2:
         return len(arrays) > 2
+    if math.prod([array.size for array in arrays]) < 20_000:
+        return False
     first, second = map(set, terms)
     if not (first - second and second - first and first & second - set(result)):
         return False
