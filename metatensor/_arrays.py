@@ -231,7 +231,11 @@ def requires_grad(array: Array, required: bool = True) -> Array:
 
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
+<<<<<<< HEAD
     if library(array) in ("numpy", "dask"):  # dask indexes chunks by what it knows
+=======
+    if library(array) in ("numpy", "dask"):  # dask plans better with positions that it knows
+>>>>>>> products
         return positions
     xp = namespace(array)
     return xp.asarray(positions, device=compat.device(array))
@@ -641,7 +645,7 @@ def einsum(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
 
     """
     arrays = promote(*arrays)
-    expression = f"{','.join(terms)}->{result}"
+    expression = ",".join(terms) + "->" + result
     if library(arrays[0]) == "numpy":
         return np.einsum(expression, *arrays, optimize=_is_large(terms, result, arrays))
     xp = namespace(*arrays)
@@ -654,6 +658,8 @@ def _is_large(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> boo
     """Tell whether searching a matrix product in a product pays for numpy."""
     if len(arrays) != 2:
         return len(arrays) > 2
+    if math.prod([array.size for array in arrays]) < 20_000:
+        return False
     first, second = map(set, terms)
     if not (first - second and second - first and first & second - set(result)):
         return False
