@@ -231,11 +231,7 @@ def requires_grad(array: Array, required: bool = True) -> Array:
 
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
-<<<<<<< HEAD
     if library(array) in ("numpy", "dask"):  # dask indexes chunks by what it knows
-=======
-    if library(array) in ("numpy", "dask"):  # dask plans better with positions that it knows
->>>>>>> products
         return positions
     xp = namespace(array)
     return xp.asarray(positions, device=compat.device(array))
