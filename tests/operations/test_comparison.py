@@ -92,7 +92,7 @@ METADATA = {
     "samples": (
         make_block(samples=((3, -1), (1, 2))),
         BLOCK,
-        "the samples differ: 1 only in the first, such as (s=1, t=2); 1 only in the second, such as",
+        "the samples differ: 1 only in the first, such as (s=1, t=2); 1 only in the second",
     ),
     "fewer samples": (
         TensorBlock(
