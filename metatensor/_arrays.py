@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -24,8 +25,9 @@ Array = Any
 _NAMESPACES: dict[type, ModuleType] = {}
 _LIBRARIES: dict[type, str] = {np.ndarray: "numpy"}
 _KINDS: dict[tuple[str, Any], str] = {}
-# what the compiled sum over groups takes
-_SUMMED_DTYPES = {"f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
+# what the compiled sums over groups take, by the characters of numpy
+_SUMMED_DTYPES = frozenset("fdFDbBhHiIlLqQ")
+_WEIGHED_DTYPES = frozenset("fd")
 
 
 def namespace(*arrays: Array) -> ModuleType:
@@ -229,7 +231,7 @@ def requires_grad(array: Array, required: bool = True) -> Array:
 
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
-    if library(array) == "numpy":
+    if library(array) in ("numpy", "dask"):  # dask indexes chunks by what it knows
         return positions
     xp = namespace(array)
     return xp.asarray(positions, device=compat.device(array))
@@ -237,10 +239,14 @@ def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
 
 def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     """Gather entries of one axis at host positions, out of place."""
-    if len(positions) == 0 and library(array) == "dask":  # which makes up one more axis
-        shape = list(array.shape)
-        shape[axis] = 0
-        return full(tuple(shape), 0, array)
+    name = library(array)
+    if name == "numpy":
+        return array.take(positions, axis)
+    if name == "dask":  # whose `take` fails for arrays and chunks without entries
+        axis %= array.ndim
+        if 0 in array.chunks[axis]:
+            array = array.rechunk({axis: -1})
+        return array[(slice(None),) * axis + (positions,)]
     return namespace(array).take(array, positions_like(array, positions), axis=axis)
 
 
@@ -441,7 +447,7 @@ def _numpy_segment_sum(
     array: npt.NDArray[Any], groups: npt.NDArray[np.intp], size: int, axis: int
 ) -> npt.NDArray[Any]:
     shape = _with_axis(array, axis, size)
-    if array.dtype.str[1:] not in _SUMMED_DTYPES:
+    if array.dtype.char not in _SUMMED_DTYPES:
         sums = np.zeros(shape, dtype=array.dtype)
         np.add.at(sums, _along(axis, groups), array)
         return sums
@@ -455,6 +461,8 @@ def _numpy_segment_sum(
 
 def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return what kernels read: C-contiguous, in the byte order of the machine."""
+    if array.flags.c_contiguous and array.dtype.isnative:
+        return array
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
@@ -594,20 +602,93 @@ def root(square: Array) -> Array:
 
 def nonzero(array: Array) -> Array:
     """Return an array with 1 instead of 0."""
-    return array + namespace(array).astype(array == 0, array.dtype)
+    zero = array == 0
+    return array + (
+        zero if library(array) == "numpy" else namespace(array).astype(zero, array.dtype)
+    )
 
 
 def _has_kernel(array: Array) -> bool:
-    return library(array) == "numpy" and array.dtype.str[1:] in ("f4", "f8")
+    return library(array) == "numpy" and array.dtype.char in _WEIGHED_DTYPES
 
 
-def promote(first: Array, second: Array) -> tuple[Array, Array]:
-    """Return two arrays of one library with the dtype that holds the numbers of both."""
-    xp = namespace(first, second)
-    if first.dtype == second.dtype:
-        return first, second
-    dtype = xp.result_type(first, second)
-    return xp.astype(first, dtype, copy=False), xp.astype(second, dtype, copy=False)
+def promote(*arrays: Array) -> Sequence[Array]:
+    """Return arrays of one library with the dtype that holds the numbers of all of them."""
+    first = arrays[0]
+    kind, dtype = type(first), first.dtype
+    if all(type(array) is kind and array.dtype == dtype for array in arrays):
+        return arrays
+    xp = namespace(*arrays)
+    dtype = xp.result_type(*arrays)
+    return [xp.astype(array, dtype, copy=False) for array in arrays]
+
+
+def einsum(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
+    """Multiply arrays, and sum over the axes that the result has not.
+
+    Parameters
+    ----------
+    terms : sequence of str
+        a letter for each axis of each array, none twice in one array
+    result : str
+        a letter for each axis of the result
+    arrays : sequence of array
+        of one library
+
+    Returns
+    -------
+    array
+
+    """
+    arrays = promote(*arrays)
+    expression = ",".join(terms) + "->" + result
+    if library(arrays[0]) == "numpy":
+        return np.einsum(expression, *arrays, optimize=_is_large(terms, result, arrays))
+    xp = namespace(*arrays)
+    if hasattr(xp, "einsum"):
+        return xp.einsum(expression, *arrays)
+    return _einsum_in_steps(terms, result, arrays)
+
+
+def _is_large(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> bool:
+    """Tell whether searching a matrix product in a product pays for numpy."""
+    if len(arrays) != 2:
+        return len(arrays) > 2
+    if math.prod([array.size for array in arrays]) < 20_000:
+        return False
+    first, second = map(set, terms)
+    if not (first - second and second - first and first & second - set(result)):
+        return False
+    sizes: dict[str, int] = {}
+    for term, array in zip(terms, arrays):
+        sizes.update(zip(term, array.shape))
+    return math.prod(sizes.values()) > 20_000
+
+
+def _einsum_in_steps(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
+    """Multiply one array after the other; the standard has no einsum."""
+    xp = namespace(*arrays)
+    letters, product = terms[0], arrays[0]
+    for number in range(1, len(terms) + 1):
+        kept = set(result).union(*terms[number:])
+        summed = tuple([axis for axis, letter in enumerate(letters) if letter not in kept])
+        if summed:
+            product = xp.sum(product, axis=summed, dtype=product.dtype)
+            letters = "".join([letter for letter in letters if letter in kept])
+        if number < len(terms):
+            joined = letters + "".join([name for name in terms[number] if name not in letters])
+            factor = _spread(arrays[number], terms[number], joined)
+            letters, product = joined, _spread(product, letters, joined) * factor
+    return xp.permute_dims(product, tuple([letters.index(letter) for letter in result]))
+
+
+def _spread(array: Array, letters: str, joined: str) -> Array:
+    """Return an array with axes of size 1 where it has none of the letters."""
+    xp = namespace(array)
+    order = [letters.index(letter) for letter in joined if letter in letters]
+    sizes = dict(zip(letters, array.shape))
+    shape = tuple([sizes.get(letter, 1) for letter in joined])
+    return xp.reshape(xp.permute_dims(array, tuple(order)), shape)
 
 
 def lstsq(features: Array, targets: Array, rcond: float | None, driver: str | None) -> Array:
