@@ -32,7 +32,7 @@ class Operators:
         return _call("add", self, other) if _known(other) else NotImplemented
 
     def __radd__(self: Either, other: Any) -> Either:
-        return _call("add", other, self) if _known(other) else NotImplemented
+        return _call("add", self, other) if _known(other) else NotImplemented
 
     def __sub__(self: Either, other: Any) -> Either:
         return _call("subtract", self, other) if _known(other) else NotImplemented
@@ -44,7 +44,7 @@ class Operators:
         return _call("multiply", self, other) if _known(other) else NotImplemented
 
     def __rmul__(self: Either, other: Any) -> Either:
-        return _call("multiply", other, self) if _known(other) else NotImplemented
+        return _call("multiply", self, other) if _known(other) else NotImplemented
 
     def __truediv__(self: Either, other: Any) -> Either:
         return _call("divide", self, other) if _known(other) else NotImplemented
