@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
@@ -16,15 +17,17 @@ import array_api_compat as compat
 import numpy as np
 import numpy.typing as npt
 
-from metatensor._core import segments
+from metatensor._core import nearness, segments
 
 #: a value array of any library
 Array = Any
 
 _NAMESPACES: dict[type, ModuleType] = {}
 _LIBRARIES: dict[type, str] = {np.ndarray: "numpy"}
-# what the compiled sum over groups takes
-_SUMMED_DTYPES = {"f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
+_KINDS: dict[tuple[str, Any], str] = {}
+# what the compiled sums over groups take, by the characters of numpy
+_SUMMED_DTYPES = frozenset("fdFDbBhHiIlLqQ")
+_WEIGHED_DTYPES = frozenset("fd")
 
 
 def namespace(*arrays: Array) -> ModuleType:
@@ -219,9 +222,16 @@ def detach(array: Array) -> Array:
     return array
 
 
+def requires_grad(array: Array, required: bool = True) -> Array:
+    """Return the same data as the start of a new history, which only torch records."""
+    if library(array) != "torch":
+        return array
+    return array.detach().requires_grad_(required)
+
+
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
-    if library(array) in ("numpy", "dask"):  # which plans with what it knows, and warns otherwise
+    if library(array) in ("numpy", "dask"):  # dask indexes chunks by what it knows
         return positions
     xp = namespace(array)
     return xp.asarray(positions, device=compat.device(array))
@@ -231,11 +241,12 @@ def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     """Gather entries of one axis at host positions, out of place."""
     name = library(array)
     if name == "numpy":
-        return array.take(positions, axis=axis)
-    if len(positions) == 0 and name == "dask":  # which makes up one more axis
-        shape = list(array.shape)
-        shape[axis] = 0
-        return full(tuple(shape), 0, array)
+        return array.take(positions, axis)
+    if name == "dask":  # whose `take` fails for arrays and chunks without entries
+        axis %= array.ndim
+        if 0 in array.chunks[axis]:
+            array = array.rechunk({axis: -1})
+        return array[(slice(None),) * axis + (positions,)]
     return namespace(array).take(array, positions_like(array, positions), axis=axis)
 
 
@@ -279,56 +290,16 @@ def scale_rows(factor: Array, positions: npt.NDArray[np.integer[Any]], array: Ar
     array
 
     """
-    rows = rows_of(factor, positions, array.ndim)
-    return namespace(rows, array).multiply(rows, array)
+    return rows_of(factor, positions, array.ndim) * array
 
 
 def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
     """Return a constant array with the library, dtype and device of ``like``."""
     if library(like) == "numpy":
-        return np.full(shape, value, dtype=like.dtype)
+        # memory that is known to be zero is not written to
+        zeros = type(value) is int and value == 0
+        return np.zeros(shape, like.dtype) if zeros else np.full(shape, value, dtype=like.dtype)
     return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
-
-
-def is_integer(array: Array) -> bool:
-    """Tell whether an array holds integers, with or without sign; bools are none."""
-    if library(array) == "numpy":
-        return array.dtype.kind in "iu"
-    return bool(namespace(array).isdtype(array.dtype, "integral"))
-
-
-def is_bool(array: Array) -> bool:
-    """Tell whether an array holds bools."""
-    if library(array) == "numpy":
-        return bool(array.dtype.kind == "b")
-    return bool(namespace(array).isdtype(array.dtype, "bool"))
-
-
-def is_complex(array: Array) -> bool:
-    """Tell whether an array holds complex numbers."""
-    if library(array) == "numpy":
-        return bool(array.dtype.kind == "c")
-    return bool(namespace(array).isdtype(array.dtype, "complex floating"))
-
-
-def is_floating(array: Array) -> bool:
-    """Tell whether an array holds real or complex numbers, of any precision."""
-    if library(array) == "numpy":
-        return array.dtype.kind in "fc"
-    return bool(namespace(array).isdtype(array.dtype, ("real floating", "complex floating")))
-
-
-def as_floating(array: Array) -> Array:
-    """Return real or complex numbers as they are, bools and integers as 64-bit real numbers.
-
-    Where jax is not allowed 64 bits, they become its 32-bit real numbers.
-    """
-    if is_floating(array):
-        return array
-    if library(array) == "jax":
-        return array.astype(float)
-    xp = namespace(array)
-    return xp.astype(array, xp.float64)
 
 
 def wraps(result: Array, exact: Array) -> bool:
@@ -353,9 +324,6 @@ def as_number(value: Any) -> Any:
         an array if it is one, and not of numpy
 
     """
-    kind = type(value)
-    if kind is float or kind is int or kind is bool or kind is complex:
-        return value
     if isinstance(value, (np.generic, np.ndarray)):
         if value.shape != () or value.dtype.kind not in "biufc":
             return None
@@ -382,7 +350,7 @@ def number_like(number: Any, array: Array) -> Any:
     """
     if not isinstance(number, (int, float, complex)):
         if library(number) == library(array):
-            if is_complex(number) and not is_complex(array):
+            if kind(number) == "complex" != kind(array):
                 _refuse_complex(number, array)
             return _changed_like(number, array)
         if getattr(number, "requires_grad", False):
@@ -393,7 +361,7 @@ def number_like(number: Any, array: Array) -> Any:
         number = to_host(number).item()
     if not isinstance(number, complex):
         return float(number)
-    return number if is_complex(array) else _refuse_complex(number, array)
+    return number if kind(array) == "complex" else _refuse_complex(number, array)
 
 
 def _changed_like(number: Array, array: Array) -> Array:
@@ -408,6 +376,45 @@ def _refuse_complex(number: Any, array: Array) -> NoReturn:
     )
 
 
+def empty(like: Array) -> Array:
+    """Return an array of arbitrary values with the library, shape, dtype and device of ``like``."""
+    shape = tuple(like.shape)
+    if library(like) == "numpy":
+        return np.empty(shape, dtype=like.dtype)
+    return namespace(like).empty(shape, dtype=like.dtype, device=compat.device(like))
+
+
+def random_uniform(like: Array, rng: np.random.Generator) -> Array:
+    """Return random numbers in [0, 1) with the library, shape, dtype and device of ``like``.
+
+    Torch has its own generator, the seed of jax comes from ``rng``.
+
+    Raises
+    ------
+    ValueError
+        for integers.
+
+    """
+    name, shape, xp = library(like), tuple(like.shape), namespace(like)
+    if not xp.isdtype(like.dtype, ("real floating", "complex floating")):
+        raise ValueError(
+            f"values must be real or complex to be random numbers in [0, 1), got {like.dtype}; "
+            "use `.to(dtype=...)`"
+        )
+    if name == "torch":
+        return sys.modules["torch"].rand_like(like, memory_format=xp.contiguous_format)
+    if xp.isdtype(like.dtype, "complex floating"):
+        real = xp.real(like)
+        parts = random_uniform(real, rng), random_uniform(real, rng)
+        return xp.astype(parts[0] + 1j * parts[1], like.dtype)
+    if name == "jax":
+        random = importlib.import_module("jax.random")
+        return random.uniform(random.key(int(rng.integers(2**31))), shape, dtype=like.dtype)
+    # multiples of the spacing below 1, none of which is rounded to it
+    scale = 2 / float(xp.finfo(like.dtype).eps)
+    return from_host(np.floor(scale * rng.random(shape)) / scale, like)
+
+
 def from_host(host: npt.NDArray[Any], like: Array) -> Array:
     """Return host numbers with the library, dtype and device of ``like``."""
     if library(like) == "numpy":
@@ -417,36 +424,507 @@ def from_host(host: npt.NDArray[Any], like: Array) -> Array:
     return namespace(like).asarray(host, dtype=like.dtype, device=compat.device(like))
 
 
-def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
-    """Sum the rows of each group, in their order and out of place; groups are on the host."""
+def kind(array: Array) -> str:
+    """Tell what the numbers are: "bool", "integer", "real" or "complex"."""
     name = library(array)
-    shape = (size, *array.shape[1:])
-    if name == "numpy" and array.dtype.str[1:] in _SUMMED_DTYPES:
-        rows = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-        columns = math.prod(shape[1:])
-        return segments.segment_sum(rows.reshape(len(rows), columns), groups, size).reshape(shape)
-    if name == "torch":
-        zeros = full(shape, 0, array)
-        return zeros.index_add(0, positions_like(array, groups), array)
-    if name == "jax":
-        positions = positions_like(array, groups)
-        return importlib.import_module("jax.ops").segment_sum(array, positions, size)
-    if size == 0 or len(groups) == 0:
-        return full(shape, 0, array)
+    found = _KINDS.get((name, array.dtype))
+    if found is None:
+        if name == "numpy":
+            kinds = {"b": "bool", "i": "integer", "u": "integer", "c": "complex"}
+            found = kinds.get(array.dtype.kind, "real")
+        else:
+            kinds = {"bool": "bool", "integral": "integer", "complex floating": "complex"}
+            is_dtype = namespace(array).isdtype
+            found = next((kinds[k] for k in kinds if is_dtype(array.dtype, k)), "real")
+        _KINDS[name, array.dtype] = found
+    return found
+
+
+def as_floating(array: Array) -> Array:
+    """Return integers and bools as float64, other numbers as they are.
+
+    They become float32 where jax is not allowed 64 bits.
+    """
+    if kind(array) in ("real", "complex"):
+        return array
+    if library(array) == "jax":
+        return array.astype(float)
     xp = namespace(array)
+    return xp.astype(array, xp.float64)
+
+
+def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int, axis: int = 0) -> Array:
+    """Sum the rows of each group, out of place.
+
+    Parameters
+    ----------
+    array : array, (n, ...) or (..., n)
+        numbers
+    groups : array of intp, (n,)
+        number of the group of each entry of the axis, on the host
+    size : int
+        how many groups there are
+    axis : {0, -1}
+        what is summed
+
+    Returns
+    -------
+    array, (size, ...) or (..., size)
+        of the same dtype. Rows are added in their order, or pairwise if the library can not.
+
+    """
+    name = library(array)
+    if name == "numpy":
+        return _numpy_segment_sum(array, groups, size, axis)
+    if size == 0 or len(groups) == 0:
+        return full(_with_axis(array, axis, size), 0, array)
+    if name == "torch":
+        zeros = full(_with_axis(array, axis, size), 0, array)
+        return zeros.index_add(axis, positions_like(array, groups), array)
+    if name == "jax":
+        zeros = full(_with_axis(array, axis, size), 0, array)
+        return zeros.at[_along(axis, groups)].add(array)
     if name == "dask":
-        whole = array.rechunk({0: -1})
-        chunks = ((size,), *whole.chunks[1:])
-        return whole.map_blocks(segment_sum, groups, size, chunks=chunks, dtype=array.dtype)
-    parts = (take(array, np.flatnonzero(groups == group)) for group in range(size))
-    return xp.stack([xp.sum(part, axis=0, dtype=array.dtype) for part in parts])
+        return _map_blocks(segment_sum, array, groups, size, axis)
+    return _segment_fold("add", array, groups, size, axis)
 
 
-def equal(first: Array, second: Array) -> bool:
-    """Tell whether two arrays hold the same numbers, whatever their libraries."""
-    if library(first) == library(second) == "torch" and first.device == second.device:
-        return first.shape == second.shape and bool((first == second).all())
-    return np.array_equal(to_host(detach(first)), to_host(detach(second)))
+def segment_max(array: Array, groups: npt.NDArray[np.intp], size: int, axis: int = 0) -> Array:
+    """Return the largest of the rows of each group, which must all have rows; NaN propagates.
+
+    See :func:`segment_sum` for the parameters.
+    """
+    return _segment_extreme("max", array, groups, size, axis)
+
+
+def segment_min(array: Array, groups: npt.NDArray[np.intp], size: int, axis: int = 0) -> Array:
+    """Return the smallest of the rows of each group; see :func:`segment_max`."""
+    return _segment_extreme("min", array, groups, size, axis)
+
+
+def _segment_extreme(
+    which: str, array: Array, groups: npt.NDArray[np.intp], size: int, axis: int
+) -> Array:
+    name = library(array)
+    if size == 0 or len(groups) == 0:
+        return full(_with_axis(array, axis, size), 0, array)
+    if name == "numpy":
+        order = np.argsort(groups, kind="stable")
+        starts = np.searchsorted(groups[order], np.arange(size))
+        reduce = np.maximum if which == "max" else np.minimum
+        return reduce.reduceat(np.take(array, order, axis=axis), starts, axis=axis)
+    if name == "torch":
+        shape = _with_axis(array, axis, size)
+        positions = positions_like(array, groups)
+        positions = positions.reshape((-1,) + (1,) * (array.ndim - 1)) if axis == 0 else positions
+        return full(shape, 0, array).scatter_reduce(
+            axis, positions.expand_as(array), array, f"a{which}", include_self=False
+        )
+    if name == "jax":
+        first = np.unique(groups, return_index=True)[1]
+        start = take(array, first, axis)
+        return getattr(start.at[_along(axis, groups)], which)(array)
+    if name == "dask":
+        function = segment_max if which == "max" else segment_min
+        return _map_blocks(function, array, groups, size, axis)
+    return _segment_fold(f"{which}imum", array, groups, size, axis)
+
+
+def _with_axis(array: Array, axis: int, size: int) -> tuple[int, ...]:
+    """Return the shape of an array with another size of the first or last axis."""
+    shape = tuple(array.shape)
+    return (size, *shape[1:]) if axis == 0 else (*shape[:-1], size)
+
+
+def _along(axis: int, groups: npt.NDArray[np.intp]) -> Any:
+    return groups if axis == 0 else (..., groups)
+
+
+def _numpy_segment_sum(
+    array: npt.NDArray[Any], groups: npt.NDArray[np.intp], size: int, axis: int
+) -> npt.NDArray[Any]:
+    shape = _with_axis(array, axis, size)
+    if array.dtype.char not in _SUMMED_DTYPES:
+        sums = np.zeros(shape, dtype=array.dtype)
+        np.add.at(sums, _along(axis, groups), array)
+        return sums
+    rows = _native(array)
+    if axis == 0:
+        rows = rows.reshape(len(rows), math.prod(shape[1:]))
+        return segments.segment_sum(rows, groups, size).reshape(shape)
+    rows = rows.reshape(math.prod(shape[:-1]), len(groups))
+    return segments.segment_sum_columns(rows, groups, size).reshape(shape)
+
+
+def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what kernels read: C-contiguous, in the byte order of the machine."""
+    if array.flags.c_contiguous and array.dtype.isnative:
+        return array
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _map_blocks(
+    function: Any, array: Array, groups: npt.NDArray[np.intp], size: int, axis: int
+) -> Array:
+    """Apply a sum over groups to the blocks of a dask array, none of which cuts a group."""
+    axis %= array.ndim
+    whole = array.rechunk({axis: -1})
+    chunks = [*whole.chunks]
+    chunks[axis] = (size,)
+    where = 0 if axis == 0 else -1
+    return whole.map_blocks(
+        function, groups=groups, size=size, axis=where, chunks=tuple(chunks), dtype=array.dtype
+    )
+
+
+def _segment_fold(
+    combine: str, array: Array, groups: npt.NDArray[np.intp], size: int, axis: int
+) -> Array:
+    """Combine neighbours of one group, and again what comes of it, until one row is left.
+
+    This needs nothing but `take`, and the work is that of a few passes, however many groups there
+    are and however different their sizes. Groups without rows get zeros.
+    """
+    xp = namespace(array)
+    numbers, counts = np.unique(groups, return_counts=True)
+    array = take(array, np.argsort(groups, kind="stable"), axis)
+    while counts.max() > 1:
+        halves = (counts + 1) // 2
+        pair = np.arange(halves.sum()) - np.repeat(np.cumsum(halves) - halves, halves)
+        left = np.repeat(np.cumsum(counts) - counts, halves) + 2 * pair
+        alone = 2 * pair + 1 == np.repeat(counts, halves)
+        first, second = take(array, left, axis), take(array, left + ~alone, axis)
+        keep = positions_like(array, alone)
+        keep = xp.reshape(keep, (-1,) + (1,) * (array.ndim - 1)) if axis == 0 else keep
+        array, counts = xp.where(keep, first, getattr(xp, combine)(first, second)), halves
+    if len(numbers) == size:
+        return array
+    rows = np.full(size, len(numbers))
+    rows[numbers] = np.arange(len(numbers))
+    return take(
+        xp.concat([array, full(_with_axis(array, axis, 1), 0, array)], axis=axis), rows, axis
+    )
+
+
+def segment_sum_squares(array: Array, groups: npt.NDArray[np.intp], centres: Array) -> Array:
+    """Sum the squared distances of the rows of each group from its centre, (n_groups, ...)."""
+    if _has_kernel(array):
+        rows, centre = _native(array), _native(centres)
+        columns = math.prod(rows.shape[1:])
+        sums = segments.segment_sum_squares(
+            rows.reshape(len(rows), columns), groups, centre.reshape(len(centre), columns)
+        )
+        return sums.reshape(centres.shape)
+    return segment_sum(squares(array - take(centres, groups)), groups, len(centres))
+
+
+def squares(array: Array) -> Array:
+    """Return the squares of numbers, or of the absolute values of complex ones."""
+    if kind(array) != "complex":
+        return array * array
+    xp = namespace(array)
+    real, imaginary = xp.real(array), xp.imag(array)
+    return real * real + imaginary * imaginary
+
+
+def segment_sum_products(
+    array: Array,
+    groups: npt.NDArray[np.intp],
+    size: int,
+    weights: Array,
+    rows: npt.NDArray[np.integer[Any]],
+    centres: Array | None = None,
+    centre_rows: npt.NDArray[np.intp] | None = None,
+) -> Array:
+    """Multiply rows by weights, and sum those of each group.
+
+    Parameters
+    ----------
+    array : array, (n, ..., ...)
+        numbers
+    groups : array of intp, (n,)
+        number of the group of each row, on the host
+    size : int
+        how many groups there are
+    weights : array, (n_weights, ...)
+        see :func:`scale_rows`; of the same library
+    rows : array of int, (n,)
+        which row of the weights belongs to each row, on the host
+    centres : array, (n_centres, ...), optional
+        subtracted from the weights
+    centre_rows : array of intp, (n_weights,), optional
+        which row of `centres` is subtracted from each row of the weights, on the host
+
+    Returns
+    -------
+    array, (size, ..., ...)
+        the real part, if the numbers are complex, of the products with the conjugate weights
+
+    """
+    if _has_kernel(array):
+        values, weight = _native(array), _native(weights)
+        columns = math.prod(weight.shape[1:])
+        repeats = math.prod(values.shape[1 : 1 + values.ndim - weight.ndim])
+        sums = segments.segment_sum_products(
+            values.reshape(len(values), repeats, columns),
+            groups,
+            size,
+            weight.reshape(len(weight), columns),
+            rows.astype(np.intp, copy=False),
+            None if centres is None else _native(centres).reshape(len(centres), columns),
+            centre_rows,
+        )
+        return sums.reshape(size, *values.shape[1:])
+    if centres is not None and centre_rows is not None:
+        weights = weights - take(centres, centre_rows)
+    return segment_sum(real_product(weights, rows, array), groups, size)
+
+
+def real_product(weights: Array, rows: npt.NDArray[np.integer[Any]], array: Array) -> Array:
+    """Return the real part of :func:`scale_rows` by conjugate weights."""
+    if kind(weights) != "complex":
+        return scale_rows(weights, rows, array)
+    xp = namespace(array)
+    return xp.real(scale_rows(xp.conj(weights), rows, array))
+
+
+def root(square: Array) -> Array:
+    """Return the square root of numbers that are not negative; zero gets a derivative of zero."""
+    xp = namespace(square)
+    if library(square) == "numpy":
+        return xp.sqrt(square)
+    # autograd would multiply an infinite derivative by zero
+    return xp.where(square == 0, square, xp.sqrt(nonzero(square)))
+
+
+def nonzero(array: Array) -> Array:
+    """Return an array with 1 instead of 0."""
+    zero = array == 0
+    return array + (
+        zero if library(array) == "numpy" else namespace(array).astype(zero, array.dtype)
+    )
+
+
+def _has_kernel(array: Array) -> bool:
+    return library(array) == "numpy" and array.dtype.char in _WEIGHED_DTYPES
+
+
+def promote(*arrays: Array) -> Sequence[Array]:
+    """Return arrays of one library with the dtype that holds the numbers of all of them."""
+    first = arrays[0]
+    kind, dtype = type(first), first.dtype
+    if all(type(array) is kind and array.dtype == dtype for array in arrays):
+        return arrays
+    xp = namespace(*arrays)
+    dtype = xp.result_type(*arrays)
+    return [xp.astype(array, dtype, copy=False) for array in arrays]
+
+
+def einsum(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
+    """Multiply arrays, and sum over the axes that the result has not.
+
+    Parameters
+    ----------
+    terms : sequence of str
+        a letter for each axis of each array, none twice in one array
+    result : str
+        a letter for each axis of the result
+    arrays : sequence of array
+        of one library
+
+    Returns
+    -------
+    array
+
+    """
+    arrays = promote(*arrays)
+    expression = ",".join(terms) + "->" + result
+    if library(arrays[0]) == "numpy":
+        return np.einsum(expression, *arrays, optimize=_is_large(terms, result, arrays))
+    xp = namespace(*arrays)
+    if hasattr(xp, "einsum"):
+        return xp.einsum(expression, *arrays)
+    return _einsum_in_steps(terms, result, arrays)
+
+
+def _is_large(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> bool:
+    """Tell whether searching a matrix product in a product pays for numpy."""
+    if len(arrays) != 2:
+        return len(arrays) > 2
+    if math.prod([array.size for array in arrays]) < 20_000:
+        return False
+    first, second = map(set, terms)
+    if not (first - second and second - first and first & second - set(result)):
+        return False
+    sizes: dict[str, int] = {}
+    for term, array in zip(terms, arrays):
+        sizes.update(zip(term, array.shape))
+    return math.prod(sizes.values()) > 20_000
+
+
+def _einsum_in_steps(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
+    """Multiply one array after the other; the standard has no einsum."""
+    xp = namespace(*arrays)
+    letters, product = terms[0], arrays[0]
+    for number in range(1, len(terms) + 1):
+        kept = set(result).union(*terms[number:])
+        summed = tuple([axis for axis, letter in enumerate(letters) if letter not in kept])
+        if summed:
+            product = xp.sum(product, axis=summed, dtype=product.dtype)
+            letters = "".join([letter for letter in letters if letter in kept])
+        if number < len(terms):
+            joined = letters + "".join([name for name in terms[number] if name not in letters])
+            factor = _spread(arrays[number], terms[number], joined)
+            letters, product = joined, _spread(product, letters, joined) * factor
+    return xp.permute_dims(product, tuple([letters.index(letter) for letter in result]))
+
+
+def _spread(array: Array, letters: str, joined: str) -> Array:
+    """Return an array with axes of size 1 where it has none of the letters."""
+    xp = namespace(array)
+    order = [letters.index(letter) for letter in joined if letter in letters]
+    sizes = dict(zip(letters, array.shape))
+    shape = tuple([sizes.get(letter, 1) for letter in joined])
+    return xp.reshape(xp.permute_dims(array, tuple(order)), shape)
+
+
+def lstsq(features: Array, targets: Array, rcond: float | None, driver: str | None) -> Array:
+    """Return the solution W of the smallest norm that minimises ``|features @ W - targets|``.
+
+    Parameters
+    ----------
+    features, targets : array, (n_rows, n_columns) and (n_rows, n_targets)
+        of one library and dtype
+    rcond : float or None
+        relative cut-off for singular values; None is the default of the library
+    driver : str or None
+        for torch
+
+    Returns
+    -------
+    array, (n_columns, n_targets)
+
+    """
+    name = library(features)
+    if name == "torch":
+        linalg = sys.modules["torch"].linalg
+        return linalg.lstsq(features, targets, rcond=rcond, driver=driver).solution
+    if name in ("numpy", "jax"):
+        return namespace(features).linalg.lstsq(features, targets, rcond=rcond)[0]
+    if name == "dask":  # a small problem, whose chunks are no blocks of equations
+        return namespace(features).asarray(
+            lstsq(to_host(features), to_host(targets), rcond, driver)
+        )
+    xp = namespace(features, targets)
+    if 0 in features.shape or 0 in targets.shape:
+        return full((features.shape[1], targets.shape[1]), 0, features)
+    left, singular, right = xp.linalg.svd(features, full_matrices=False)
+    if rcond is None:
+        rcond = float(xp.finfo(singular.dtype).eps) * max(features.shape)
+    kept = singular > rcond * xp.max(singular)
+    one = xp.ones_like(singular)
+    inverse = xp.where(kept, one / xp.where(kept, singular, one), xp.zeros_like(singular))
+    return _adjoint(right) @ (inverse[:, None] * (_adjoint(left) @ targets))
+
+
+def _adjoint(matrix: Array) -> Array:
+    xp = namespace(matrix)
+    return xp.conj(matrix).T if xp.isdtype(matrix.dtype, "complex floating") else matrix.T
+
+
+def solve(matrix: Array, targets: Array) -> Array:
+    """Return W with ``matrix @ W = targets``, or raise numpy's LinAlgError."""
+    name, xp = library(matrix), namespace(matrix, targets)
+    if name == "dask":  # a small problem, whose chunks are no square matrices
+        return xp.asarray(solve(to_host(matrix), to_host(targets)))
+    if name == "torch":
+        torch = sys.modules["torch"]
+        try:
+            return torch.linalg.solve(matrix, targets)
+        except torch.linalg.LinAlgError as error:
+            raise np.linalg.LinAlgError(f"singular matrix: {error}") from error
+    solution = xp.linalg.solve(matrix, targets)
+    if name == "jax" and not isinstance(solution, sys.modules["jax"].core.Tracer):
+        finite = [bool(xp.all(xp.isfinite(array))) for array in (matrix, targets, solution)]
+        if finite == [True, True, False]:
+            raise np.linalg.LinAlgError("singular matrix")
+    return solution
+
+
+class Tolerance(NamedTuple):
+    """By how much numbers that are near may differ: ``atol + rtol * abs(second)``."""
+
+    rtol: float = 0.0
+    atol: float = 0.0
+    #: NaN is near to NaN
+    equal_nan: bool = False
+    #: arrays of different dtypes are not near; the byte order does not count
+    same_dtype: bool = False
+
+
+EXACT = Tolerance()
+
+
+def near(first: Array, second: Array, tolerance: Tolerance = EXACT) -> bool:
+    """Tell whether two arrays have one shape and nearly the same numbers, whatever their libraries.
+
+    Differences are those of float64; only numbers on other devices than the host are compared by
+    their library, in their own dtype.
+    """
+    if not (type(first) is np.ndarray and type(second) is np.ndarray):
+        if tuple(first.shape) != tuple(second.shape):
+            return False
+        if difference(first, second) is None and _is_out_of_reach(first):
+            return not bool(namespace(first).any(far(first, second, tolerance)))
+        first, second = to_host(detach(first)), to_host(detach(second))
+    if tolerance.same_dtype and not same_dtype(first, second):
+        return False
+    rtol, atol, equal_nan, _ = tolerance
+    found = nearness.near(first, second, rtol, atol, equal_nan)
+    if found is None and first.shape == second.shape:
+        if first.dtype.kind == second.dtype.kind == "f":
+            common = np.result_type(first, second, np.float32)
+            one, other = (np.ascontiguousarray(array, common) for array in (first, second))
+            found = nearness.near(one, other, rtol, atol, equal_nan)
+        if found is None:  # such as integers and complex numbers
+            found = not far(first, second, tolerance).any()
+    return bool(found)
+
+
+def far(first: Array, second: Array, tolerance: Tolerance) -> Array:
+    """Tell which numbers of two arrays of one shape, library and device are not near."""
+    rtol, atol, equal_nan, _ = tolerance
+    close = first == second
+    if equal_nan:
+        close = close | ((first != first) & (second != second))
+    if rtol or atol:
+        if library(first) == "numpy":
+            common = np.result_type(first, second, np.float64)
+            first, second = first.astype(common, copy=False), second.astype(common, copy=False)
+        xp = namespace(first, second)
+        with np.errstate(invalid="ignore", over="ignore"):
+            limit = atol + rtol * xp.abs(second)
+            close = close | ((xp.abs(first - second) <= limit) & xp.isfinite(second))
+    return ~close
+
+
+def _is_out_of_reach(array: Array) -> bool:
+    """Tell whether these are numbers on another device, or of a dtype that numpy has not."""
+    if library(array) == "numpy" or not namespace(array).isdtype(
+        array.dtype, ("real floating", "complex floating")
+    ):
+        return False
+    on_host = "cpu" in str(device(array)).lower()
+    return not (on_host and hasattr(np, str(array.dtype).split(".")[-1]))
+
+
+def readable(array: Array) -> npt.NDArray[Any]:
+    """Return numbers for texts, those of dtypes that numpy has not as float32."""
+    array = detach(array)
+    if not hasattr(np, str(array.dtype).split(".")[-1]) and _is_out_of_reach(array):
+        xp = namespace(array)
+        array = xp.astype(array, xp.float32)
+    return to_host(array)
 
 
 class Target(NamedTuple):

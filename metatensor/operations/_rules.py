@@ -25,7 +25,8 @@ class Unary(NamedTuple):
     linear : callable, optional
         ``linear(gradient, *numbers)``, for gradients of gradients as well
     real_part : bool, default=False
-        for complex numbers, the gradient is the real part of the product
+        the gradient is the real part of the product with the conjugate of the derivative, for
+        values that are real where `x` is complex
     integers : bool, default=False
         takes integers as they are; they become real numbers otherwise
 
@@ -61,11 +62,8 @@ class Binary(NamedTuple):
 
 
 def _sign(xp: Any, x: Array) -> Array:
-    """Sign of real numbers, conj(x) / abs(x) of complex ones, zero at zero without warning."""
-    if not _arrays.is_complex(x):
-        return xp.sign(x)
-    size = xp.abs(x)
-    return xp.conj(x) / xp.where(size == 0, xp.ones_like(size), size)
+    """``x / abs(x)``, zero at zero without warning."""
+    return x / _arrays.nonzero(xp.abs(x)) if _arrays.kind(x) == "complex" else xp.sign(x)
 
 
 def _power_derivative(xp: Any, x: Array, y: Array, power: Any) -> Array:
@@ -121,7 +119,7 @@ BINARY = {
     "add": Binary(lambda xp, x, y: x + y, integers=True),
     "subtract": Binary(lambda xp, x, y: x - y),
     "multiply": Binary(
-        lambda xp, x, y: xp.multiply(x, y),  # `*` of a numpy matrix is another product
+        lambda xp, x, y: x * y,
         (lambda xp, x, y, z: y, lambda xp, x, y, z: x),
         integers=True,
     ),

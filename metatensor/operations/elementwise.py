@@ -683,7 +683,7 @@ def _arithmetic(name: str, A: Any, B: Any) -> Any:
     combine, xp = _combine, None
     if x is not None and y is not None:
         xp = _arrays.namespace(x, y)
-        if _arrays.is_integer(x) or _arrays.is_integer(y):
+        if "integer" in (_arrays.kind(x), _arrays.kind(y)):
             combine = _within_range(_combine, name)
     return on_pairs(combine, A, B, xp, rule, name, names=("A", "B"))
 
@@ -700,7 +700,7 @@ def _function(name: str, tensor: Tensor, given: str = "tensor") -> Tensor:
     require_tensor(tensor, given)
     rule, values = UNARY[name], _first_values(tensor)
     change = _change
-    if rule.integers and values is not None and _arrays.is_integer(values):
+    if rule.integers and values is not None and _arrays.kind(values) == "integer":
         change = _within_range(_change, name)
     else:
         tensor = _floating(tensor)
@@ -744,7 +744,7 @@ def _number_for(tensor: TensorMap | TensorBlock, number: Any) -> Any:
 def _floating(tensor: Any) -> Any:
     """Return a tensor of real or complex numbers, itself if it has them."""
     values = _first_values(tensor)
-    if values is None or _arrays.is_floating(values):
+    if values is None or _arrays.kind(values) in ("real", "complex"):
         return tensor
     if isinstance(tensor, TensorBlock):
         return tensor._map(_arrays.as_floating)
@@ -766,14 +766,15 @@ def _change(block: TensorBlock, xp: Any, rule: Unary, name: str, *numbers: Any) 
         refuse_nested(block, name)
         factor = rule.derivative(xp, x, y, *numbers)
         for parameter, gradient in block._gradients.items():
-            gradients[parameter] = _chain([factor], [gradient], rule.real_part)
+            values = _chain(factor, gradient, rule.real_part)
+            gradients[parameter] = _like(gradient, values)
     elif (linear := rule.linear) is not None:
         for parameter, gradient in block._gradients.items():
             gradients[parameter] = gradient._map(lambda values: linear(values, *numbers))
     else:
         for parameter, gradient in block._gradients.items():
             gradients[parameter] = gradient._freeze(parameter)
-    return TensorBlock._of(y, block._samples, block._components, block._properties, gradients)
+    return _like(block, y, gradients)
 
 
 def _combine(
@@ -795,25 +796,26 @@ def _join(block: TensorBlock, other: TensorBlock, xp: Any, rule: Binary, name: s
             gradients[parameter] = _join(gradient, other._gradients[parameter], xp, rule, name)
     else:
         refuse_nested(block, name)
-        factors = [derivative(xp, x, y, z) for derivative in rule.derivatives]
+        by_x, by_y = [derivative(xp, x, y, z) for derivative in rule.derivatives]
         for parameter, gradient in block._gradients.items():
-            gradients[parameter] = _chain(factors, [gradient, other._gradients[parameter]])
-    return TensorBlock._of(z, block._samples, block._components, block._properties, gradients)
+            values = _chain(by_x, gradient) + _chain(by_y, other._gradients[parameter])
+            gradients[parameter] = _like(gradient, values)
+    return _like(block, z, gradients)
 
 
-def _chain(
-    factors: list[_arrays.Array], gradients: list[TensorBlock], real_part: bool = False
+def _chain(factor: _arrays.Array, gradient: TensorBlock, real_part: bool = False) -> _arrays.Array:
+    """Multiply gradient rows by the factors of their samples."""
+    rows, values = gradient._samples._table[:, 0], gradient._values
+    if not real_part:
+        return _arrays.scale_rows(factor, rows, values)
+    product = _arrays.real_product(factor, rows, values)
+    return _arrays.namespace(product).astype(product, values.dtype, copy=False)
+
+
+def _like(
+    block: TensorBlock, values: _arrays.Array, gradients: dict[str, TensorBlock] | None = None
 ) -> TensorBlock:
-    """Return the sum of gradients times what belongs to their samples."""
-    first = gradients[0]
-    rows = first._samples._table[:, 0]
-    values = _arrays.scale_rows(factors[0], rows, first._values)
-    if len(gradients) == 2:
-        values = values + _arrays.scale_rows(factors[1], rows, gradients[1]._values)
-    if real_part and _arrays.is_complex(values):
-        xp = _arrays.namespace(values)
-        values = xp.astype(xp.real(values), values.dtype)
-    return TensorBlock._of(values, first._samples, first._components, first._properties)
+    return TensorBlock._of(values, block._samples, block._components, block._properties, gradients)
 
 
 def _within_range(function: Callable[..., TensorBlock], name: str) -> Callable[..., TensorBlock]:
@@ -821,7 +823,7 @@ def _within_range(function: Callable[..., TensorBlock], name: str) -> Callable[.
 
     def checked(*args: Any) -> TensorBlock:
         result = function(*args)
-        if _arrays.is_integer(result._values):
+        if _arrays.kind(result._values) == "integer":
             exact = [
                 _floating(value) if isinstance(value, TensorBlock) else value for value in args
             ]
@@ -842,15 +844,13 @@ def _refuse_wraps(result: TensorBlock, exact: TensorBlock, name: str) -> None:
 
 
 def _compare(block: TensorBlock, number: Any, relation: str) -> TensorBlock:
-    values = _relate(block._values, number, relation)
-    return TensorBlock._of(values, block._samples, block._components, block._properties)
+    return _like(block, _relate(block._values, number, relation))
 
 
 def _compare_pair(block: TensorBlock, other: TensorBlock, relation: str) -> TensorBlock:
     check_same(block, other, gradients=False)
     _arrays.namespace(block._values, other._values)
-    values = _relate(block._values, other._values, relation)
-    return TensorBlock._of(values, block._samples, block._components, block._properties)
+    return _like(block, _relate(block._values, other._values, relation))
 
 
 def _relate(x: _arrays.Array, y: Any, relation: str) -> _arrays.Array:
@@ -861,7 +861,7 @@ def _relate(x: _arrays.Array, y: Any, relation: str) -> _arrays.Array:
 
 
 def _require_order(values: _arrays.Array) -> None:
-    if _arrays.is_complex(values):
+    if _arrays.kind(values) == "complex":
         raise TypeError(f"complex numbers have no order, got values of dtype {values.dtype}")
 
 
@@ -874,8 +874,7 @@ def _clip(block: TensorBlock, low: Any, high: Any) -> TensorBlock:
         values, inside = xp.where(values < low, low, values), inside & (x >= low)
     if high is not None:
         values, inside = xp.where(values > high, high, values), inside & (x <= high)
-    gradients = _choose_gradients(inside, block, 0.0)
-    return TensorBlock._of(values, block._samples, block._components, block._properties, gradients)
+    return _like(block, values, _choose_gradients(inside, block, 0.0))
 
 
 def _choices(first: Any, second: Any) -> tuple[Any, Any]:
@@ -898,7 +897,7 @@ def _choices(first: Any, second: Any) -> tuple[Any, Any]:
 
 def _choose(condition: TensorBlock, first: Any, second: Any) -> TensorBlock:
     """Choose from two blocks, or from a block and a number."""
-    if not _arrays.is_bool(condition._values):
+    if _arrays.kind(condition._values) != "bool":
         raise TypeError(
             f"`condition` must hold bools, got {condition._values.dtype}; compare it with a number"
         )
@@ -918,13 +917,7 @@ def _choose_rows(mask: _arrays.Array, first: Any, second: Any) -> TensorBlock:
         mask,
         *[part._values if isinstance(part, TensorBlock) else part for part in (first, second)],
     )
-    return TensorBlock._of(
-        values,
-        block._samples,
-        block._components,
-        block._properties,
-        _choose_gradients(mask, first, second),
-    )
+    return _like(block, values, _choose_gradients(mask, first, second))
 
 
 def _choose_gradients(mask: _arrays.Array, first: Any, second: Any) -> dict[str, TensorBlock]:
