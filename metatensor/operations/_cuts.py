@@ -27,16 +27,20 @@ class Plan(NamedTuple):
 
 
 def cut_block(
-    block: TensorBlock, axis: str, selections: Sequence[Labels | Positions]
+    block: TensorBlock,
+    axis: str,
+    selections: Sequence[Labels | Positions],
+    copier: _arrays.Copier,
 ) -> list[TensorBlock]:
     """Return new blocks with what each selection takes from the samples or the properties."""
     if not selections:
         return []
     if axis == "samples":
-        return _cut_samples(block, _plan(block._samples, selections))
-    plan = _in_order(_plan(block._properties, selections), len(block._properties))
+        return _cut_samples(block, _plan(block._samples, selections), copier)
+    plan = Plan(*cuts.ascending(*_plan(block._properties, selections)))
     tables = cuts.cut(block._properties._table, *plan)
-    return _cut_properties(block, plan, [block._properties._like(table) for table in tables])
+    properties = [block._properties._like(table) for table in tables]
+    return _cut_properties(block, plan, properties, copier)
 
 
 # ---- plans
@@ -108,63 +112,52 @@ def _columns(names: tuple[str, ...], selected: tuple[str, ...]) -> Positions:
     return columns
 
 
-def _in_order(plan: Plan, size: int) -> Plan:
-    """Return the positions of each part in increasing order, each of them once."""
-    positions, bounds = plan
-    if len(bounds) == 2 and len(positions) < 2:
-        return plan
-    parts = np.repeat(np.arange(len(bounds) - 1) * size, np.diff(bounds))
-    keys = positions + parts
-    if not (keys[1:] > keys[:-1]).all():
-        keys = np.unique(keys)
-        starts = np.arange(len(bounds)) * size
-        bounds = np.searchsorted(keys, starts)
-        positions = keys % size
-    return Plan(positions, bounds)
-
-
 # ---- gathers
 
 
 def _cut_samples(
-    block: TensorBlock, plan: Plan, samples: Positions | None = None
+    block: TensorBlock,
+    plan: Plan,
+    copier: _arrays.Copier,
+    samples: Positions | None = None,
 ) -> list[TensorBlock]:
     """Take rows, and the gradient rows that belong to them, whose samples are numbered anew."""
     tables = cuts.cut(block._samples._table, *plan, samples)
     parts = [
         TensorBlock._of(values, block._samples._like(table), block._components, block._properties)
-        for values, table in zip(_gather(block._values, plan, 0), tables)
+        for values, table in zip(_gather(block._values, plan, 0, copier), tables)
     ]
     for name, gradient in block._gradients.items():
         *rows, positions = cuts.follow(gradient._samples._table, *plan, len(block._samples))
-        for part, piece in zip(parts, _cut_samples(gradient, Plan(*rows), positions)):
+        for part, piece in zip(parts, _cut_samples(gradient, Plan(*rows), copier, positions)):
             part._gradients[name] = piece
     return parts
 
 
-def _cut_properties(block: TensorBlock, plan: Plan, properties: list[Labels]) -> list[TensorBlock]:
+def _cut_properties(
+    block: TensorBlock, plan: Plan, properties: list[Labels], copier: _arrays.Copier
+) -> list[TensorBlock]:
     parts = [
         TensorBlock._of(values, block._samples, block._components, labels)
-        for values, labels in zip(_gather(block._values, plan, -1), properties)
+        for values, labels in zip(_gather(block._values, plan, -1, copier), properties)
     ]
     for name, gradient in block._gradients.items():
-        for part, piece in zip(parts, _cut_properties(gradient, plan, properties)):
+        for part, piece in zip(parts, _cut_properties(gradient, plan, properties, copier)):
             part._gradients[name] = piece
     return parts
 
 
-def _gather(values: _arrays.Array, plan: Plan, axis: int) -> list[_arrays.Array]:
+def _gather(
+    values: _arrays.Array, plan: Plan, axis: int, copier: _arrays.Copier
+) -> list[_arrays.Array]:
     """Return copies of the entries of one axis that each part takes."""
     positions, bounds = plan
     ends = bounds.tolist()
-    per_entry = getattr(values, "nbytes", 0) // max(values.shape[axis], 1)
-    copier = _arrays.Copier(per_entry * len(positions))
     gathered = []
     for start, begin, end in zip(cuts.runs(positions, bounds), ends, ends[1:]):
         if start < 0:
-            gathered.append(_arrays.take(values, positions[begin:end], axis=axis))
+            gathered.append(copier.take(values, positions[begin:end], axis))
             continue
         stop = start + end - begin
-        run = values[start:stop] if axis == 0 else values[..., start:stop]
-        gathered.append(copier.copy(run))
+        gathered.append(copier.copy(values[start:stop] if axis == 0 else values[..., start:stop]))
     return gathered
