@@ -60,15 +60,15 @@ class Files(_Family, family="io."):
     pass
 
 
-class Elementwise(_Family, family=("ops.add", "ops.multiply", "ops.pow")):
+class Elementwise(_Family, family=("ops.add", "ops.multiply", "ops.pow", "ops.exp", "ops.clip")):
     pass
 
 
-class LinearAlgebra(_Family, family="ops.dot"):
+class LinearAlgebra(_Family, family=("ops.dot", "ops.einsum")):
     pass
 
 
-class Reductions(_Family, family=("ops.sum", "ops.mean", "ops.std")):
+class Reductions(_Family, family=("ops.sum", "ops.mean", "ops.std", "ops.max", "ops.norm")):
     pass
 
 

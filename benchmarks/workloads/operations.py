@@ -257,3 +257,18 @@ register(
 workload("ops.filter_blocks", S=7.3)(of_first_center("filter_blocks"))
 workload("ops.drop_blocks", S=11)(of_first_center("drop_blocks"))
 register("one_hot", (18, None, 150), one_hot)
+
+
+# ---- what only one of the packages has: not compared, but followed from commit to commit
+
+for _name, _call in {
+    "exp": lambda tensor: metatensor.exp(tensor),
+    "clip": lambda tensor: metatensor.clip(tensor, 0.2, 0.8),
+    "max_over_samples": lambda tensor: metatensor.max_over_samples(tensor, "atom"),
+    "norm_over_properties": lambda tensor: metatensor.norm_over_properties(tensor, "n"),
+    "einsum": lambda tensor: metatensor.einsum(
+        "system atom | | n, system atom | | n -> system atom | |", tensor, tensor
+    ),
+}.items():
+    if hasattr(metatensor, _name):
+        register_both(_name, NONE, NONE, _call)
