@@ -89,6 +89,16 @@ def sum_atoms(tensor: TensorMap) -> TensorMap:
     return metatensor.sum_over_samples(tensor, "atom")
 
 
+def std_atoms(tensor: TensorMap) -> TensorMap:
+    return metatensor.std_over_samples(tensor, "atom")
+
+
+def std_gradients(size: str) -> Case:
+    """With a thousand gradient rows in all at size S."""
+    rows = 20 if size == "S" else 2
+    return on_maps(std_atoms, gradient_rows=rows, exact=False)(size)
+
+
 def sum_torch(size: str) -> Case:
     tensor = make_map(size, count=COUNT[size]).to(arrays="torch")
     return Case(
@@ -118,13 +128,8 @@ register_both(
     NONE,
     lambda tensor: metatensor.mean_over_samples(tensor, "atom"),
 )
-register_both(
-    "std_over_samples",
-    (None, 23, 21),
-    (47, 87, 45),
-    lambda tensor: metatensor.std_over_samples(tensor, "atom"),
-    exact=False,
-)
+register("std_over_samples", (None, 23, 21), on_maps(std_atoms, exact=False))
+register("std_over_samples.gradients", (47, 87, 45), std_gradients)
 register("sum_over_properties", (21, 22, 14), sum_over_properties)
 
 
