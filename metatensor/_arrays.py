@@ -223,7 +223,7 @@ def detach(array: Array) -> Array:
 
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
-    if library(array) == "numpy":
+    if library(array) in ("numpy", "dask"):  # dask plans on the host
         return positions
     xp = namespace(array)
     return xp.asarray(positions, device=compat.device(array))

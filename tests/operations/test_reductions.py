@@ -432,13 +432,16 @@ def test_nan_and_infinity_propagate(xp, name, axis, removed, bad):
     rows = Labels.range("sample", 6)
     block.add_gradient("g", TensorBlock(xp.asarray(np.ones((6, 2, 4))), rows, *axes))
     result = reduction(name, axis)(block, removed)
-    values = host(result.values)
+    with warnings.catch_warnings():
+        if xp.name == "dask":  # which computes now, and warns
+            warnings.simplefilter("ignore")
+        values, gradient = host(result.values), host(result.gradient("g").values)
     if name == "min" and bad == np.inf:
         assert np.isfinite(values).all()
     else:
         assert (~np.isfinite(values)).sum() == 1
     if name in ("var", "std", "norm"):
-        assert np.isnan(host(result.gradient("g").values)).any()
+        assert np.isnan(gradient).any()
 
 
 @pytest.mark.parametrize(("name", "axis", "removed"), CASES)
@@ -652,7 +655,7 @@ def test_autograd_flows_through_values_and_gradients(name, axis, removed):
         return result.values, result.gradient("x").values
 
     arrays = [block.values.requires_grad_(), gradient.values.requires_grad_()]
-    assert torch.autograd.gradcheck(reduce_arrays, arrays)
+    assert torch.autograd.gradcheck(reduce_arrays, arrays, fast_mode=True)
 
 
 @pytest.mark.parametrize("name", ["std", "norm"])
