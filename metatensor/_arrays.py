@@ -9,14 +9,15 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import array_api_compat as compat
 import numpy as np
 import numpy.typing as npt
 
-from metatensor._core import segments
+from metatensor._core import nearness, segments
 
 #: a value array of any library
 Array = Any
@@ -177,7 +178,7 @@ class Copier:
     Parameters
     ----------
     nbytes : int
-        what all the copies will need
+        what all the copies will need at most
 
     """
 
@@ -191,16 +192,33 @@ class Copier:
 
     def copy(self, array: Array) -> Array:
         """Return a C-contiguous copy."""
-        if not self._shares or library(array) != "numpy" or array.nbytes >= self._LARGE:
+        if not self._shares or library(array) != "numpy":
             return copy(array)
-        size = -(-array.nbytes // 64) * 64
-        if size > self._piece.size:
-            self._piece = np.empty(max(size, min(self._PIECE, self._missing)), dtype=np.uint8)
-        memory, self._piece = self._piece[: array.nbytes], self._piece[size:]
-        self._missing -= size
-        copied = memory.view(array.dtype).reshape(array.shape)
+        copied = self._empty(array.shape, array.dtype)
         copied[...] = array
         return copied
+
+    def take(self, array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
+        """Gather entries of one axis at host positions, which must be from 0 to its length."""
+        if not self._shares or library(array) != "numpy":
+            return take(array, positions, axis)
+        shape = list(array.shape)
+        shape[axis] = len(positions)
+        if 0 in shape:
+            return np.empty(shape, dtype=array.dtype)
+        # other modes than "clip" would write to a copy of the result first
+        return array.take(positions, axis, self._empty(tuple(shape), array.dtype), "clip")
+
+    def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes >= self._LARGE:
+            return np.empty(shape, dtype=dtype)
+        size = -(-nbytes // 64) * 64
+        if size > self._piece.size:
+            self._piece = np.empty(max(size, min(self._PIECE, self._missing)), dtype=np.uint8)
+        memory, self._piece = self._piece[:nbytes], self._piece[size:]
+        self._missing -= size
+        return memory.view(dtype).reshape(shape)
 
 
 def is_contiguous(array: Array) -> bool:
@@ -221,9 +239,16 @@ def detach(array: Array) -> Array:
     return array
 
 
+def requires_grad(array: Array, required: bool = True) -> Array:
+    """Return the same data as the start of a new history, which only torch records."""
+    if library(array) != "torch":
+        return array
+    return array.detach().requires_grad_(required)
+
+
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
-    if library(array) in ("numpy", "dask"):  # dask plans on the host
+    if library(array) in ("numpy", "dask"):  # dask indexes chunks by what it knows
         return positions
     xp = namespace(array)
     return xp.asarray(positions, device=compat.device(array))
@@ -234,11 +259,35 @@ def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     name = library(array)
     if name == "numpy":
         return array.take(positions, axis)
-    if len(positions) == 0 and name == "dask":  # which makes up one more axis
-        shape = list(array.shape)
-        shape[axis] = 0
-        return full(tuple(shape), 0, array)
+    if name == "dask":  # whose `take` fails for arrays and chunks without entries
+        axis %= array.ndim
+        if 0 in array.chunks[axis]:
+            array = array.rechunk({axis: -1})
+        return array[(slice(None),) * axis + (positions,)]
     return namespace(array).take(array, positions_like(array, positions), axis=axis)
+
+
+def rows_of(factor: Array, positions: npt.NDArray[np.integer[Any]], n_axes: int) -> Array:
+    """Return the rows of an array at host positions, to be combined with arrays of more axes.
+
+    Parameters
+    ----------
+    factor : array, (n_rows, ...)
+        with at most `n_axes` axes
+    positions : array of int, (n,)
+        which rows, on the host
+    n_axes : int
+        number of axes of the result
+
+    Returns
+    -------
+    array, (n, 1, ..., 1, ...)
+        new axes come after the first one
+
+    """
+    rows = take(factor, positions.astype(np.intp, copy=False))
+    extra = n_axes - rows.ndim
+    return rows[(slice(None), *[None] * extra, ...)] if extra else rows
 
 
 def scale_rows(factor: Array, positions: npt.NDArray[np.integer[Any]], array: Array) -> Array:
@@ -258,19 +307,129 @@ def scale_rows(factor: Array, positions: npt.NDArray[np.integer[Any]], array: Ar
     array
 
     """
-    rows = take(factor, positions.astype(np.intp, copy=False))
-    extra = array.ndim - rows.ndim
-    if extra:
-        xp = namespace(rows)
-        rows = xp.reshape(rows, (rows.shape[0],) + (1,) * extra + tuple(rows.shape[1:]))
-    return rows * array
+    return rows_of(factor, positions, array.ndim) * array
 
 
 def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
     """Return a constant array with the library, dtype and device of ``like``."""
     if library(like) == "numpy":
-        return np.full(shape, value, dtype=like.dtype)
+        # memory that is known to be zero is not written to
+        zeros = type(value) is int and value == 0
+        return np.zeros(shape, like.dtype) if zeros else np.full(shape, value, dtype=like.dtype)
     return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
+
+
+def wraps(result: Array, exact: Array) -> bool:
+    """Tell whether integers went beyond their range, given the same numbers in floating point.
+
+    What is not known yet, under compilation or in lazy arrays, is not looked at.
+    """
+    name = library(result)
+    if name == "dask" or (name == "jax" and isinstance(result, sys.modules["jax"].core.Tracer)):
+        return False
+    xp = namespace(result)
+    difference = xp.abs(exact - xp.astype(result, exact.dtype))
+    return bool(xp.any(difference >= 2.0 ** (xp.iinfo(result.dtype).bits - 1)))
+
+
+def as_number(value: Any) -> Any:
+    """Return one number, None for anything else.
+
+    Returns
+    -------
+    int, float, complex, array of no axes, or None
+        an array if it is one, and not of numpy
+
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        if value.shape != () or value.dtype.kind not in "biufc":
+            return None
+        return complex(value) if value.dtype.kind == "c" else float(value)
+    if isinstance(value, (int, float, complex)):
+        return value
+    return value if compat.is_array_api_obj(value) and tuple(value.shape) == () else None
+
+
+def number_like(number: Any, array: Array) -> Any:
+    """Return what :func:`as_number` found as real or complex number to be combined with an array.
+
+    Returns
+    -------
+    float, complex or array of no axes
+        an array, with its autograd history, if it is of the library of `array`; it has the dtype
+        and device of `array` then
+
+    Raises
+    ------
+    TypeError
+        if it is complex and `array` is not, or if its autograd history would be lost
+
+    """
+    if not isinstance(number, (int, float, complex)):
+        if library(number) == library(array):
+            if kind(number) == "complex" != kind(array):
+                _refuse_complex(number, array)
+            return _changed_like(number, array)
+        if getattr(number, "requires_grad", False):
+            raise TypeError(
+                f"a number of {library(number)} that requires grad can only be combined with "
+                f"values of {library(number)}, got values of {library(array)}; detach it first"
+            )
+        number = to_host(number).item()
+    if not isinstance(number, complex):
+        return float(number)
+    return number if kind(array) == "complex" else _refuse_complex(number, array)
+
+
+def _changed_like(number: Array, array: Array) -> Array:
+    changed = namespace(number).astype(number, array.dtype, copy=False)
+    return changed.to(array.device) if library(array) == "torch" else changed
+
+
+def _refuse_complex(number: Any, array: Array) -> NoReturn:
+    raise TypeError(
+        f"a complex number can only be combined with complex values, got {number} and values of "
+        f"dtype {array.dtype}; convert the values with `.to(...)` first"
+    )
+
+
+def empty(like: Array) -> Array:
+    """Return an array of arbitrary values with the library, shape, dtype and device of ``like``."""
+    shape = tuple(like.shape)
+    if library(like) == "numpy":
+        return np.empty(shape, dtype=like.dtype)
+    return namespace(like).empty(shape, dtype=like.dtype, device=compat.device(like))
+
+
+def random_uniform(like: Array, rng: np.random.Generator) -> Array:
+    """Return random numbers in [0, 1) with the library, shape, dtype and device of ``like``.
+
+    Torch has its own generator, the seed of jax comes from ``rng``.
+
+    Raises
+    ------
+    ValueError
+        for integers.
+
+    """
+    name, shape, xp = library(like), tuple(like.shape), namespace(like)
+    if not xp.isdtype(like.dtype, ("real floating", "complex floating")):
+        raise ValueError(
+            f"values must be real or complex to be random numbers in [0, 1), got {like.dtype}; "
+            "use `.to(dtype=...)`"
+        )
+    if name == "torch":
+        return sys.modules["torch"].rand_like(like, memory_format=xp.contiguous_format)
+    if xp.isdtype(like.dtype, "complex floating"):
+        real = xp.real(like)
+        parts = random_uniform(real, rng), random_uniform(real, rng)
+        return xp.astype(parts[0] + 1j * parts[1], like.dtype)
+    if name == "jax":
+        random = importlib.import_module("jax.random")
+        return random.uniform(random.key(int(rng.integers(2**31))), shape, dtype=like.dtype)
+    # multiples of the spacing below 1, none of which is rounded to it
+    scale = 2 / float(xp.finfo(like.dtype).eps)
+    return from_host(np.floor(scale * rng.random(shape)) / scale, like)
 
 
 def from_host(host: npt.NDArray[Any], like: Array) -> Array:
@@ -299,9 +458,14 @@ def kind(array: Array) -> str:
 
 
 def as_floating(array: Array) -> Array:
-    """Return integers and bools as float64, other numbers as they are."""
+    """Return integers and bools as float64, other numbers as they are.
+
+    They become float32 where jax is not allowed 64 bits.
+    """
     if kind(array) in ("real", "complex"):
         return array
+    if library(array) == "jax":
+        return array.astype(float)
     xp = namespace(array)
     return xp.astype(array, xp.float64)
 
@@ -562,11 +726,222 @@ def _has_kernel(array: Array) -> bool:
     return library(array) == "numpy" and array.dtype.char in _WEIGHED_DTYPES
 
 
-def equal(first: Array, second: Array) -> bool:
-    """Tell whether two arrays hold the same numbers, whatever their libraries."""
-    if library(first) == library(second) == "torch" and first.device == second.device:
-        return first.shape == second.shape and bool((first == second).all())
-    return np.array_equal(to_host(detach(first)), to_host(detach(second)))
+def promote(*arrays: Array) -> Sequence[Array]:
+    """Return arrays of one library with the dtype that holds the numbers of all of them."""
+    first = arrays[0]
+    kind, dtype = type(first), first.dtype
+    if all(type(array) is kind and array.dtype == dtype for array in arrays):
+        return arrays
+    xp = namespace(*arrays)
+    dtype = xp.result_type(*arrays)
+    return [xp.astype(array, dtype, copy=False) for array in arrays]
+
+
+def einsum(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
+    """Multiply arrays, and sum over the axes that the result has not.
+
+    Parameters
+    ----------
+    terms : sequence of str
+        a letter for each axis of each array, none twice in one array
+    result : str
+        a letter for each axis of the result
+    arrays : sequence of array
+        of one library
+
+    Returns
+    -------
+    array
+
+    """
+    arrays = promote(*arrays)
+    expression = ",".join(terms) + "->" + result
+    if library(arrays[0]) == "numpy":
+        return np.einsum(expression, *arrays, optimize=_is_large(terms, result, arrays))
+    xp = namespace(*arrays)
+    if hasattr(xp, "einsum"):
+        return xp.einsum(expression, *arrays)
+    return _einsum_in_steps(terms, result, arrays)
+
+
+def _is_large(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> bool:
+    """Tell whether searching a matrix product in a product pays for numpy."""
+    if len(arrays) != 2:
+        return len(arrays) > 2
+    if math.prod([array.size for array in arrays]) < 20_000:
+        return False
+    first, second = map(set, terms)
+    if not (first - second and second - first and first & second - set(result)):
+        return False
+    sizes: dict[str, int] = {}
+    for term, array in zip(terms, arrays):
+        sizes.update(zip(term, array.shape))
+    return math.prod(sizes.values()) > 20_000
+
+
+def _einsum_in_steps(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
+    """Multiply one array after the other; the standard has no einsum."""
+    xp = namespace(*arrays)
+    letters, product = terms[0], arrays[0]
+    for number in range(1, len(terms) + 1):
+        kept = set(result).union(*terms[number:])
+        summed = tuple([axis for axis, letter in enumerate(letters) if letter not in kept])
+        if summed:
+            product = xp.sum(product, axis=summed, dtype=product.dtype)
+            letters = "".join([letter for letter in letters if letter in kept])
+        if number < len(terms):
+            joined = letters + "".join([name for name in terms[number] if name not in letters])
+            factor = _spread(arrays[number], terms[number], joined)
+            letters, product = joined, _spread(product, letters, joined) * factor
+    return xp.permute_dims(product, tuple([letters.index(letter) for letter in result]))
+
+
+def _spread(array: Array, letters: str, joined: str) -> Array:
+    """Return an array with axes of size 1 where it has none of the letters."""
+    xp = namespace(array)
+    order = [letters.index(letter) for letter in joined if letter in letters]
+    sizes = dict(zip(letters, array.shape))
+    shape = tuple([sizes.get(letter, 1) for letter in joined])
+    return xp.reshape(xp.permute_dims(array, tuple(order)), shape)
+
+
+def lstsq(features: Array, targets: Array, rcond: float | None, driver: str | None) -> Array:
+    """Return the solution W of the smallest norm that minimises ``|features @ W - targets|``.
+
+    Parameters
+    ----------
+    features, targets : array, (n_rows, n_columns) and (n_rows, n_targets)
+        of one library and dtype
+    rcond : float or None
+        relative cut-off for singular values; None is the default of the library
+    driver : str or None
+        for torch
+
+    Returns
+    -------
+    array, (n_columns, n_targets)
+
+    """
+    name = library(features)
+    if name == "torch":
+        linalg = sys.modules["torch"].linalg
+        return linalg.lstsq(features, targets, rcond=rcond, driver=driver).solution
+    if name in ("numpy", "jax"):
+        return namespace(features).linalg.lstsq(features, targets, rcond=rcond)[0]
+    if name == "dask":  # a small problem, whose chunks are no blocks of equations
+        return namespace(features).asarray(
+            lstsq(to_host(features), to_host(targets), rcond, driver)
+        )
+    xp = namespace(features, targets)
+    if 0 in features.shape or 0 in targets.shape:
+        return full((features.shape[1], targets.shape[1]), 0, features)
+    left, singular, right = xp.linalg.svd(features, full_matrices=False)
+    if rcond is None:
+        rcond = float(xp.finfo(singular.dtype).eps) * max(features.shape)
+    kept = singular > rcond * xp.max(singular)
+    one = xp.ones_like(singular)
+    inverse = xp.where(kept, one / xp.where(kept, singular, one), xp.zeros_like(singular))
+    return _adjoint(right) @ (inverse[:, None] * (_adjoint(left) @ targets))
+
+
+def _adjoint(matrix: Array) -> Array:
+    xp = namespace(matrix)
+    return xp.conj(matrix).T if xp.isdtype(matrix.dtype, "complex floating") else matrix.T
+
+
+def solve(matrix: Array, targets: Array) -> Array:
+    """Return W with ``matrix @ W = targets``, or raise numpy's LinAlgError."""
+    name, xp = library(matrix), namespace(matrix, targets)
+    if name == "dask":  # a small problem, whose chunks are no square matrices
+        return xp.asarray(solve(to_host(matrix), to_host(targets)))
+    if name == "torch":
+        torch = sys.modules["torch"]
+        try:
+            return torch.linalg.solve(matrix, targets)
+        except torch.linalg.LinAlgError as error:
+            raise np.linalg.LinAlgError(f"singular matrix: {error}") from error
+    solution = xp.linalg.solve(matrix, targets)
+    if name == "jax" and not isinstance(solution, sys.modules["jax"].core.Tracer):
+        finite = [bool(xp.all(xp.isfinite(array))) for array in (matrix, targets, solution)]
+        if finite == [True, True, False]:
+            raise np.linalg.LinAlgError("singular matrix")
+    return solution
+
+
+class Tolerance(NamedTuple):
+    """By how much numbers that are near may differ: ``atol + rtol * abs(second)``."""
+
+    rtol: float = 0.0
+    atol: float = 0.0
+    #: NaN is near to NaN
+    equal_nan: bool = False
+    #: arrays of different dtypes are not near; the byte order does not count
+    same_dtype: bool = False
+
+
+EXACT = Tolerance()
+
+
+def near(first: Array, second: Array, tolerance: Tolerance = EXACT) -> bool:
+    """Tell whether two arrays have one shape and nearly the same numbers, whatever their libraries.
+
+    Differences are those of float64; only numbers on other devices than the host are compared by
+    their library, in their own dtype.
+    """
+    if not (type(first) is np.ndarray and type(second) is np.ndarray):
+        if tuple(first.shape) != tuple(second.shape):
+            return False
+        if difference(first, second) is None and _is_out_of_reach(first):
+            return not bool(namespace(first).any(far(first, second, tolerance)))
+        first, second = to_host(detach(first)), to_host(detach(second))
+    if tolerance.same_dtype and not same_dtype(first, second):
+        return False
+    rtol, atol, equal_nan, _ = tolerance
+    found = nearness.near(first, second, rtol, atol, equal_nan)
+    if found is None and first.shape == second.shape:
+        if first.dtype.kind == second.dtype.kind == "f":
+            common = np.result_type(first, second, np.float32)
+            one, other = (np.ascontiguousarray(array, common) for array in (first, second))
+            found = nearness.near(one, other, rtol, atol, equal_nan)
+        if found is None:  # such as integers and complex numbers
+            found = not far(first, second, tolerance).any()
+    return bool(found)
+
+
+def far(first: Array, second: Array, tolerance: Tolerance) -> Array:
+    """Tell which numbers of two arrays of one shape, library and device are not near."""
+    rtol, atol, equal_nan, _ = tolerance
+    close = first == second
+    if equal_nan:
+        close = close | ((first != first) & (second != second))
+    if rtol or atol:
+        if library(first) == "numpy":
+            common = np.result_type(first, second, np.float64)
+            first, second = first.astype(common, copy=False), second.astype(common, copy=False)
+        xp = namespace(first, second)
+        with np.errstate(invalid="ignore", over="ignore"):
+            limit = atol + rtol * xp.abs(second)
+            close = close | ((xp.abs(first - second) <= limit) & xp.isfinite(second))
+    return ~close
+
+
+def _is_out_of_reach(array: Array) -> bool:
+    """Tell whether these are numbers on another device, or of a dtype that numpy has not."""
+    if library(array) == "numpy" or not namespace(array).isdtype(
+        array.dtype, ("real floating", "complex floating")
+    ):
+        return False
+    on_host = "cpu" in str(device(array)).lower()
+    return not (on_host and hasattr(np, str(array.dtype).split(".")[-1]))
+
+
+def readable(array: Array) -> npt.NDArray[Any]:
+    """Return numbers for texts, those of dtypes that numpy has not as float32."""
+    array = detach(array)
+    if not hasattr(np, str(array.dtype).split(".")[-1]) and _is_out_of_reach(array):
+        xp = namespace(array)
+        array = xp.astype(array, xp.float32)
+    return to_host(array)
 
 
 class Target(NamedTuple):

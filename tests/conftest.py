@@ -58,3 +58,30 @@ def xp(request) -> Library:
             warnings.simplefilter("ignore")
             pytest.importorskip(name)
     return Library(name)
+
+
+@pytest.fixture(scope="session")
+def displaced():
+    """Return a function that moves one atom of a structure along one axis."""
+
+    def displace(atoms, atom, axis, step):
+        moved = atoms.copy()
+        moved.positions[atom, axis] += step
+        return moved
+
+    return displace
+
+
+@pytest.fixture(scope="session")
+def strained():
+    """Return a function that strains the cell and the positions of a structure."""
+
+    def strain(atoms, row, column, step):
+        matrix = np.eye(3)
+        matrix[row, column] += step
+        moved = atoms.copy()
+        moved.set_cell(atoms.cell @ matrix)
+        moved.positions = atoms.positions @ matrix
+        return moved
+
+    return strain

@@ -48,21 +48,6 @@ def alloys():
     return make_alloys(6, verbose=False)
 
 
-def displaced(atoms, atom, axis, step):
-    moved = atoms.copy()
-    moved.positions[atom, axis] += step
-    return moved
-
-
-def strained(atoms, row, column, step):
-    matrix = np.eye(3)
-    matrix[row, column] += step
-    moved = atoms.copy()
-    moved.set_cell(atoms.cell @ matrix)
-    moved.positions = atoms.positions @ matrix
-    return moved
-
-
 def derivative(function, atoms, move, first, second):
     upper, lower = (function(move(atoms, first, second, step)) for step in (STEP, -STEP))
     return (upper - lower) / (2 * STEP)
@@ -77,7 +62,7 @@ def dense_positions(block, n_atoms):
 
 
 @pytest.mark.parametrize("by", ["atom", "system"])
-def test_gradients_of_the_features_are_derivatives(system, by):
+def test_gradients_of_the_features_are_derivatives(system, by, displaced, strained):
     def features(atoms):
         return radial_descriptor([atoms], cutoff=4.3, n_radial=5, by=by)
 
@@ -97,7 +82,7 @@ def test_gradients_of_the_features_are_derivatives(system, by):
             np.testing.assert_allclose(strain[:, row, axis], expected, atol=1e-5)
 
 
-def test_gradients_of_the_energies_are_derivatives(alloys):
+def test_gradients_of_the_energies_are_derivatives(alloys, displaced, strained):
     def energy(atoms):
         moved = atoms.copy()
         moved.calc = EMT()

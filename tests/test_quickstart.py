@@ -87,21 +87,6 @@ def test_files_are_complete(run, model):
     )
 
 
-def displaced(atoms, atom, axis, step):
-    moved = atoms.copy()
-    moved.positions[atom, axis] += step
-    return moved
-
-
-def strained(atoms, row, column, step):
-    matrix = np.eye(3)
-    matrix[row, column] += step
-    moved = atoms.copy()
-    moved.set_cell(atoms.cell @ matrix)
-    moved.positions = atoms.positions @ matrix
-    return moved
-
-
 def slab():
     """Return a surface of two of the three elements, periodic in two directions."""
     atoms = fcc111("Au", (2, 2, 3), vacuum=5.0)
@@ -119,7 +104,9 @@ STRUCTURES = {
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_predicted_gradients_are_derivatives_of_predicted_energies(model, name):
+def test_predicted_gradients_are_derivatives_of_predicted_energies(
+    model, name, displaced, strained
+):
     atoms = STRUCTURES[name]()
 
     def energy(atoms):
