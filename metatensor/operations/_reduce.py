@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays, _checks
+from metatensor import _array_groups, _arrays, _checks
 from metatensor._arrays import Array
 from metatensor._core import joins, sets
 from metatensor.block import TensorBlock
@@ -133,15 +133,15 @@ class _Segments:
 
     def sum(self, x: Array) -> Array:
         """Sum each group."""
-        return _arrays.segment_sum(x, self.groups, self.size, self.axis)
+        return _array_groups.segment_sum(x, self.groups, self.size, self.axis)
 
     def max(self, x: Array) -> Array:
         """Return the largest value of each group."""
-        return _arrays.segment_max(x, self.groups, self.size, self.axis)
+        return _array_groups.segment_max(x, self.groups, self.size, self.axis)
 
     def min(self, x: Array) -> Array:
         """Return the smallest value of each group."""
-        return _arrays.segment_min(x, self.groups, self.size, self.axis)
+        return _array_groups.segment_min(x, self.groups, self.size, self.axis)
 
     def spread(self, y: Array) -> Array:
         """Return for each entry what its group has."""
@@ -209,11 +209,11 @@ class SampleGroups(_Segments):
 
     def sum_squares(self, x: Array, centre: Array) -> Array:
         """Sum the squared distances from the centre of each group."""
-        return _arrays.segment_sum_squares(x, self.groups, centre)
+        return _array_groups.segment_sum_squares(x, self.groups, centre)
 
     def sum_gradient(self, groups: SampleGroups, gradient: TensorBlock, weights: Weights) -> Array:
         """Sum gradient samples by their own groups, with the weights of these samples."""
-        return _arrays.segment_sum_products(
+        return _array_groups.segment_sum_products(
             gradient._values,
             groups.groups,
             groups.size,
