@@ -159,5 +159,6 @@ def _gather(
             gathered.append(copier.take(values, positions[begin:end], axis))
             continue
         stop = start + end - begin
-        gathered.append(copier.copy(values[start:stop] if axis == 0 else values[..., start:stop]))
+        run = values[start:stop, ...] if axis == 0 else values[..., start:stop]
+        gathered.append(copier.copy(run))
     return gathered
