@@ -485,13 +485,19 @@ def real_product(weights: Array, rows: npt.NDArray[np.integer[Any]], array: Arra
     return xp.real(scale_rows(xp.conj(weights), rows, array))
 
 
-def root(square: Array) -> Array:
-    """Return the square root of numbers that are not negative; zero gets a derivative of zero."""
-    xp = namespace(square)
+def divide_new(total: Array, divisor: Array) -> Array:
+    """Divide an array that nobody else has, in its own memory if the library allows that."""
+    if library(total) == "numpy":
+        return np.divide(total, divisor, out=total)
+    return total / divisor
+
+
+def root_of_new(square: Array) -> Array:
+    """Return the square root of an array that nobody else has; the derivative at zero is zero."""
     if library(square) == "numpy":
-        return xp.sqrt(square)
+        return np.sqrt(square, out=square)
     # autograd would multiply an infinite derivative by zero
-    return xp.where(square == 0, square, xp.sqrt(nonzero(square)))
+    return namespace(square).where(square == 0, square, namespace(square).sqrt(nonzero(square)))
 
 
 def nonzero(array: Array) -> Array:

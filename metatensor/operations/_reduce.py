@@ -61,13 +61,13 @@ class Reduction(NamedTuple):
 
 
 def _mean(groups: Any, x: Array) -> tuple[Array, None]:
-    return groups.sum(x) / groups.counts(x), None
+    return _arrays.divide_new(groups.sum(x), groups.counts(x)), None
 
 
 def _var(groups: Any, x: Array) -> tuple[Array, Array]:
     mean, _ = _mean(groups, x)
     total = groups.sum_squares(x, mean)
-    return total / groups.counts(total), mean
+    return _arrays.divide_new(total, groups.counts(total)), mean
 
 
 def _var_weights(groups: Any, x: Array, var: Array, mean: Array) -> Weights:
@@ -77,7 +77,7 @@ def _var_weights(groups: Any, x: Array, var: Array, mean: Array) -> Weights:
 
 def _std(groups: Any, x: Array) -> tuple[Array, Array]:
     var, mean = _var(groups, x)
-    return _arrays.root(var), mean
+    return _arrays.root_of_new(var), mean
 
 
 def _std_weights(groups: Any, x: Array, std: Array, mean: Array) -> Weights:
@@ -85,7 +85,7 @@ def _std_weights(groups: Any, x: Array, std: Array, mean: Array) -> Weights:
 
 
 def _norm(groups: Any, x: Array) -> tuple[Array, None]:
-    return _arrays.root(groups.sum(_arrays.squares(x))), None
+    return _arrays.root_of_new(groups.sum(_arrays.squares(x))), None
 
 
 def _norm_weights(groups: Any, x: Array, norm: Array, _: None) -> Weights:
@@ -287,9 +287,9 @@ class ComponentGroups:
         return self._count
 
     def sum(self, x: Array) -> Array:
-        """Sum over the axes."""
+        """Sum over the axes, to a new array."""
         if not self.axes:
-            return x
+            return _arrays.copy(x)
         return _arrays.namespace(x).sum(x, axis=self.axes, dtype=x.dtype)
 
     def sum_gradient(
@@ -405,7 +405,7 @@ def _reduce_gradients(
             values = groups.sum_gradient(own, gradient, weights)
             values = _arrays.scale_rows(weights.scale, samples._table[:, 0], values)
         if reduction.average:
-            values = values / own.counts(values)
+            values = _arrays.divide_new(values, own.counts(values))
         nested = _reduce_gradients(gradient, own, reduction, None) if gradient._gradients else {}
         gradients[name] = TensorBlock._of(values, samples, components, properties, nested)
     return gradients
