@@ -1,0 +1,133 @@
+"""Every operation on every array library: the numbers that numpy gives, in the library given.
+
+``python tests/operations/test_libraries.py`` runs these tests and prints the table of functions and
+libraries.
+"""
+
+import sys
+
+import numpy as np
+import pytest
+
+from metatensor import Labels, TensorBlock, TensorMap, _arrays, operations, testing
+
+#: results that depend on numbers, which dask computes for them
+LOOK_AT_NUMBERS = ("equal", "allclose")
+#: numbers that are not those of another run
+UNKNOWN_NUMBERS = ("empty_like", "random_uniform_like")
+
+
+def arrays_of(result):
+    """Return the values and those of the gradients, of every block."""
+    if isinstance(result, TensorMap):
+        return [array for block in result for array in arrays_of(block)]
+    if isinstance(result, TensorBlock):
+        gradients = [array for _, block in result.gradients() for array in arrays_of(block)]
+        return [result.values, *gradients]
+    if isinstance(result, Labels):
+        return [result.values]
+    return [result] if hasattr(result, "shape") else []
+
+
+def rebuilt(tensor):
+    """Return the same tensor through the public constructors, which check everything."""
+    if isinstance(tensor, TensorMap):
+        return TensorMap(tensor.keys, [rebuilt(block) for block in tensor])
+    block = TensorBlock(tensor.values, tensor.samples, tensor.components, tensor.properties)
+    for parameter, gradient in tensor.gradients():
+        block.add_gradient(parameter, rebuilt(gradient))
+    return block
+
+
+def arguments(operation, asarray=np.asarray, **parts):
+    """Return arguments of each kind that the operation takes, as few components as it can have."""
+    for kind in operation.kinds:
+        for n_components in operation.components[:2]:
+            yield operation.arguments(
+                asarray=asarray, kind=kind, n_components=n_components, **parts
+            )
+
+
+def call(operation, given, library):
+    """Return the result, and its numbers; dask must not have computed them before."""
+    if library != "dask" or operation.name.startswith(LOOK_AT_NUMBERS):
+        return operation.call(*given)
+    import dask
+
+    def refuse(*_, **__):
+        raise AssertionError("numbers are computed before they are asked for")
+
+    with dask.config.set(scheduler=refuse):
+        return operation.call(*given)
+
+
+def same(result, expected, rtol):
+    """Compare what two libraries gave."""
+    if isinstance(expected, TensorBlock | TensorMap):
+        testing.assert_allclose(result, expected, rtol=rtol, atol=rtol)
+    elif hasattr(expected, "shape"):
+        np.testing.assert_allclose(_arrays.to_host(result), expected, rtol=rtol)
+    else:
+        assert result == expected
+
+
+def test_same_as_numpy(operation, xp, record_property):
+    record_property("operation", (operation.name, xp.name))
+    for given, host in zip(arguments(operation, xp.asarray), arguments(operation)):
+        before = [argument.copy() for argument in given if hasattr(argument, "copy")]
+        result, expected = call(operation, given, xp.name), operation.call(*host)
+        for array in arrays_of(result):
+            assert _arrays.library(array) == xp.array_library
+            assert _arrays.device(array) == _arrays.device(arrays_of(given[0])[0])
+        if operation.name in UNKNOWN_NUMBERS:
+            testing._assert_no_difference(result, expected, None)
+        else:
+            same(result, expected, rtol=1e-12)
+        if isinstance(result, TensorBlock | TensorMap):
+            rebuilt(result)
+        for argument, copy in zip(given, before):
+            same(argument, copy, rtol=0)
+
+
+@pytest.mark.parametrize("xp", ["numpy", "torch", "array_api_strict", "jax"], indirect=True)
+def test_single_precision_stays(rule, xp):
+    for given in arguments(rule, xp.asarray, dtype=np.float32):
+        dtype = arrays_of(given[0])[0].dtype
+        assert [array.dtype for array in arrays_of(rule.call(*given)) if array.dtype != dtype] == []
+
+
+def test_every_public_function_is_in_the_table(names):
+    """A new operation needs a case, or a reason why it has none."""
+    functions = {name: getattr(operations, name) for name in operations.__all__}
+    own = {name for name, function in functions.items() if function.__name__ == name}
+    assert own == names
+    for name, function in functions.items():
+        assert function is functions[function.__name__], f"{name} is not the same function"
+
+
+class Table:
+    """Collects for which functions and libraries the tests passed."""
+
+    def __init__(self):
+        self.outcomes = {}
+
+    def pytest_runtest_logreport(self, report):
+        found = dict(report.user_properties)
+        if report.when == "call" and "operation" in found:
+            name, library = found["operation"]
+            reason = found.get("not applicable", report.outcome)
+            self.outcomes.setdefault(name, {}).setdefault(library, set()).add(reason)
+
+    def print(self):
+        libraries = list(dict.fromkeys(name for row in self.outcomes.values() for name in row))
+        print("| function |", " | ".join(libraries), "|")
+        print("|---|", "---|" * len(libraries), sep="")
+        for name, row in self.outcomes.items():
+            cells = [", ".join(sorted(row.get(library, ["not run"]))) for library in libraries]
+            print(f"| `{name}` |", " | ".join(cells).replace("passed", "tested"), "|")
+
+
+if __name__ == "__main__":
+    table = Table()
+    pytest.main([__file__, "-q", "-k", "test_same_as_numpy", *sys.argv[1:]], plugins=[table])
+    table.print()
