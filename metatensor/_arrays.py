@@ -302,6 +302,78 @@ def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int) -> Array:
     return xp.stack([xp.sum(part, axis=0, dtype=array.dtype) for part in parts])
 
 
+def promote(first: Array, second: Array) -> tuple[Array, Array]:
+    """Return two arrays of one library with the dtype that holds the numbers of both."""
+    xp = namespace(first, second)
+    if first.dtype == second.dtype:
+        return first, second
+    dtype = xp.result_type(first, second)
+    return xp.astype(first, dtype, copy=False), xp.astype(second, dtype, copy=False)
+
+
+def lstsq(features: Array, targets: Array, rcond: float | None, driver: str | None) -> Array:
+    """Return the solution W of the smallest norm that minimises ``|features @ W - targets|``.
+
+    Parameters
+    ----------
+    features, targets : array, (n_rows, n_columns) and (n_rows, n_targets)
+        of one library and dtype
+    rcond : float or None
+        relative cut-off for singular values; None is the default of the library
+    driver : str or None
+        for torch
+
+    Returns
+    -------
+    array, (n_columns, n_targets)
+
+    """
+    name = library(features)
+    if name == "torch":
+        linalg = sys.modules["torch"].linalg
+        return linalg.lstsq(features, targets, rcond=rcond, driver=driver).solution
+    if name in ("numpy", "jax"):
+        return namespace(features).linalg.lstsq(features, targets, rcond=rcond)[0]
+    if name == "dask":  # a small problem, whose chunks are no blocks of equations
+        return namespace(features).asarray(
+            lstsq(to_host(features), to_host(targets), rcond, driver)
+        )
+    xp = namespace(features, targets)
+    if 0 in features.shape or 0 in targets.shape:
+        return full((features.shape[1], targets.shape[1]), 0, features)
+    left, singular, right = xp.linalg.svd(features, full_matrices=False)
+    if rcond is None:
+        rcond = float(xp.finfo(singular.dtype).eps) * max(features.shape)
+    kept = singular > rcond * xp.max(singular)
+    one = xp.ones_like(singular)
+    inverse = xp.where(kept, one / xp.where(kept, singular, one), xp.zeros_like(singular))
+    return _adjoint(right) @ (inverse[:, None] * (_adjoint(left) @ targets))
+
+
+def _adjoint(matrix: Array) -> Array:
+    xp = namespace(matrix)
+    return xp.conj(matrix).T if xp.isdtype(matrix.dtype, "complex floating") else matrix.T
+
+
+def solve(matrix: Array, targets: Array) -> Array:
+    """Return W with ``matrix @ W = targets``, or raise numpy's LinAlgError."""
+    name, xp = library(matrix), namespace(matrix, targets)
+    if name == "dask":  # a small problem, whose chunks are no square matrices
+        return xp.asarray(solve(to_host(matrix), to_host(targets)))
+    if name == "torch":
+        torch = sys.modules["torch"]
+        try:
+            return torch.linalg.solve(matrix, targets)
+        except torch.linalg.LinAlgError as error:
+            raise np.linalg.LinAlgError(f"singular matrix: {error}") from error
+    solution = xp.linalg.solve(matrix, targets)
+    if name == "jax" and not isinstance(solution, sys.modules["jax"].core.Tracer):
+        finite = [bool(xp.all(xp.isfinite(array))) for array in (matrix, targets, solution)]
+        if finite == [True, True, False]:
+            raise np.linalg.LinAlgError("singular matrix")
+    return solution
+
+
 def equal(first: Array, second: Array) -> bool:
     """Tell whether two arrays hold the same numbers, whatever their libraries."""
     if library(first) == library(second) == "torch" and first.device == second.device:
