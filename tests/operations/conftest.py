@@ -342,7 +342,7 @@ DIMENSIONS = [
 ]
 
 PRODUCTS = [
-    Case("dot", lambda a, b: operations.dot(a, b), and_a_constant, kinds=MAP),
+    Case("dot", lambda a, b: operations.dot(a, b), and_a_constant),
 ]
 
 NEW_VALUES = "the values are not computed from those given"
@@ -373,16 +373,14 @@ CONSTANT = [
         "lstsq",
         lambda a, b: operations.lstsq(a, b, 1e-10),
         full_rank,
-        kinds=MAP,
-        constant="rows of gradients are equations",
+        constant="gradients are used as further equations",
     ),
     Case(
         "solve",
         lambda a, b: operations.solve(a, b),
         square,
         components=(0,),
-        kinds=MAP,
-        constant="TODO",
+        constant="the gradients are not used",
     ),
     Case("is_contiguous", lambda a: operations.is_contiguous(a), constant=TELLS),
     *(
