@@ -181,7 +181,7 @@ def _merge_samples(
 ) -> TensorBlock:
     """Put blocks below each other, each sample with the key of its block."""
     first = parts[0]
-    properties, maps = _unite([block._properties for block in parts], sort=False)
+    properties, maps = unite([block._properties for block in parts], sort=False)
     columns = _invert(maps, len(properties))
     tables = [block._samples._table for block in parts]
     stacked = joins.stack(tables, keys, False)
@@ -226,7 +226,7 @@ def _take_rows(table: Table, order: Positions | None) -> Table:
     return table if order is None else np.take(table, order, axis=0)
 
 
-def _unite(labels: list[Labels], sort: bool) -> tuple[Labels, list[Positions | None]]:
+def unite(labels: list[Labels], sort: bool) -> tuple[Labels, list[Positions | None]]:
     """Return the union of Labels, and where the entries of each are in it."""
     table, maps = sets.merge([part._table for part in labels], sort)
     return labels[0] if maps[0] is None else Labels._of(labels[0]._names, table), maps
@@ -313,7 +313,7 @@ def _flat(parts: list[Any], dtype: np.dtype[Any]) -> list[Any]:
 # ---- properties
 
 
-class _Columns(NamedTuple):
+class Columns(NamedTuple):
     """What is put next to each other: a part of the blocks, or None for fill values."""
 
     properties: Labels
@@ -321,9 +321,9 @@ class _Columns(NamedTuple):
     widths: list[int]
 
 
-def _columns_of_all(parts: list[TensorBlock], names: tuple[str, ...], keys: Table) -> _Columns:
+def _columns_of_all(parts: list[TensorBlock], names: tuple[str, ...], keys: Table) -> Columns:
     tables = [block._properties._table for block in parts]
-    return _Columns(
+    return Columns(
         Labels._of(names + parts[0]._properties._names, joins.stack(tables, keys, True)),
         list(range(len(parts))),
         [len(table) for table in tables],
@@ -332,7 +332,7 @@ def _columns_of_all(parts: list[TensorBlock], names: tuple[str, ...], keys: Tabl
 
 def _columns_of_entries(
     parts: list[TensorBlock], names: tuple[str, ...], keys: Table, entries: Table
-) -> _Columns:
+) -> Columns:
     properties = parts[0]._properties
     if any(block._properties != properties for block in parts):
         _checks.invalid(
@@ -341,7 +341,7 @@ def _columns_of_entries(
         )
     positions = {tuple(row): part for part, row in enumerate(keys.tolist())}
     table = joins.stack([properties._table] * len(entries), entries, True)
-    return _Columns(
+    return Columns(
         Labels._of(names + properties._names, table),
         [positions.get(tuple(row)) for row in entries.tolist()],
         [len(properties)] * len(entries),
@@ -349,36 +349,64 @@ def _columns_of_entries(
 
 
 def _merge_properties(
-    parts: list[TensorBlock], columns: _Columns, fill: Scalar, sort: bool
+    parts: list[TensorBlock], columns: Columns, fill: Scalar, sort: bool
 ) -> TensorBlock:
     """Put blocks next to each other, with the samples of all of them."""
-    first = parts[0]
+    samples, maps = unite([block._samples for block in parts], sort)
+    merged = side_by_side(parts, samples, maps, columns, fill, True)
+    merged._gradients = dict(sorted(merged._gradients.items()))
+    return merged
 
-    def stack(
-        blocks: list[TensorBlock], samples: Labels, maps: list[Positions | None]
-    ) -> TensorBlock:
-        values = stack_columns(
-            [block._values for block in blocks],
-            maps,
-            columns.parts,
-            columns.widths,
-            len(samples),
-            fill,
-        )
-        return TensorBlock._of(values, samples, blocks[0]._components, columns.properties)
 
-    samples, maps = _unite([block._samples for block in parts], sort)
-    merged = stack(parts, samples, maps)
-    for name in sorted(first._gradients):
+def side_by_side(
+    parts: list[TensorBlock],
+    samples: Labels,
+    maps: list[Positions | None],
+    columns: Columns,
+    fill: Scalar,
+    sort: bool,
+) -> TensorBlock:
+    """Put blocks next to each other, and their gradients.
+
+    Parameters
+    ----------
+    parts : list of TensorBlock
+        which differ in samples and properties only
+    samples : Labels
+        of the result
+    maps : list of array of intp or None, (n_rows,)
+        where the samples of each part are among them; None if it has the same samples
+    columns : Columns
+        what is put next to each other
+    fill : scalar
+        where a part has no such sample
+    sort : bool
+        sort the rows of gradients; otherwise they come in the order of the parts
+
+    Returns
+    -------
+    TensorBlock
+
+    """
+    values = stack_columns(
+        [block._values for block in parts],
+        maps,
+        columns.parts,
+        columns.widths,
+        len(samples),
+        fill,
+    )
+    gradients = {}
+    for name in parts[0]._gradients:
         blocks = [block._gradients[name] for block in parts]
-        gradient_samples = [
+        numbered = [
             block._samples
             if positions is None
-            else Labels._of(block._samples._names, joins.renumber(block._samples._table, positions))
+            else block._samples._like(joins.renumber(block._samples._table, positions))
             for block, positions in zip(blocks, maps, strict=True)
         ]
-        merged._gradients[name] = stack(blocks, *_unite(gradient_samples, sort=True))
-    return merged
+        gradients[name] = side_by_side(blocks, *unite(numbered, sort), columns, fill, sort)
+    return TensorBlock._of(values, samples, parts[0]._components, columns.properties, gradients)
 
 
 def stack_columns(

@@ -9,25 +9,12 @@ cimport numpy as cnp
 from libc.stdint cimport INT32_MAX
 from libc.string cimport memcpy
 
-from metatensor._core.tables cimport new_positions, new_table, start_of, view
+from metatensor._core.tables cimport (
+    new_positions, new_table, positions_of, start_of, view
+)
 from metatensor._core.typedefs cimport Table, int32_t
 
 cnp.import_array()
-
-
-cdef const Py_ssize_t* positions_of(cnp.ndarray positions, Py_ssize_t size) except NULL:
-    """Start of an array of positions, which must have `size` entries unless that is negative."""
-    if not (
-        cnp.PyArray_NDIM(positions) == 1
-        and cnp.PyArray_TYPE(positions) == cnp.NPY_INTP
-        and cnp.PyArray_ISCARRAY_RO(positions)
-        and (size < 0 or cnp.PyArray_DIM(positions, 0) == size)
-    ):
-        raise ValueError(
-            f"positions must be contiguous intp, {'any number' if size < 0 else size} of them, "
-            f"got shape {(<object> positions).shape} of {positions.dtype}"
-        )
-    return start_of(positions)
 
 
 # ------------------------------------------------------------------------------------------ plans

@@ -50,6 +50,21 @@ cdef inline Py_ssize_t* start_of(cnp.ndarray positions) noexcept nogil:
     return <Py_ssize_t*> cnp.PyArray_DATA(positions)
 
 
+cdef inline const Py_ssize_t* positions_of(cnp.ndarray positions, Py_ssize_t size) except NULL:
+    """Start of an array of positions, which must have `size` entries unless that is negative."""
+    if not (
+        cnp.PyArray_NDIM(positions) == 1
+        and cnp.PyArray_TYPE(positions) == cnp.NPY_INTP
+        and cnp.PyArray_ISCARRAY_RO(positions)
+        and (size < 0 or cnp.PyArray_DIM(positions, 0) == size)
+    ):
+        raise ValueError(
+            f"positions must be contiguous intp, {'any number' if size < 0 else size} of them, "
+            f"got shape {(<object> positions).shape} of {positions.dtype}"
+        )
+    return start_of(positions)
+
+
 cdef inline cnp.ndarray sequence(Py_ssize_t size):
     """The positions 0, 1, ..."""
     cdef Py_ssize_t i

@@ -89,7 +89,7 @@ def same_keys(first: TensorMap, second: TensorMap) -> list[TensorBlock]:
 
 def assemble(
     keys: Labels,
-    parts: Sequence[tuple[TensorBlock, ...]],
+    parts: Sequence[tuple[Any, ...]],
     function: Callable[..., TensorBlock],
 ) -> TensorMap:
     """Make a map of what a function makes of the blocks for each key; errors say for which."""
