@@ -219,6 +219,13 @@ def detach(array: Array) -> Array:
     return array
 
 
+def requires_grad(array: Array, required: bool = True) -> Array:
+    """Return the same data as the start of a new history, which only torch records."""
+    if library(array) != "torch":
+        return array
+    return array.detach().requires_grad_(required)
+
+
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
     if library(array) == "numpy":
@@ -264,8 +271,49 @@ def scale_rows(factor: Array, positions: npt.NDArray[np.integer[Any]], array: Ar
 def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
     """Return a constant array with the library, dtype and device of ``like``."""
     if library(like) == "numpy":
-        return np.full(shape, value, dtype=like.dtype)
+        # memory that is known to be zero is not written to
+        zeros = type(value) is int and value == 0
+        return np.zeros(shape, like.dtype) if zeros else np.full(shape, value, dtype=like.dtype)
     return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
+
+
+def empty(like: Array) -> Array:
+    """Return an array of arbitrary values with the library, shape, dtype and device of ``like``."""
+    shape = tuple(like.shape)
+    if library(like) == "numpy":
+        return np.empty(shape, dtype=like.dtype)
+    return namespace(like).empty(shape, dtype=like.dtype, device=compat.device(like))
+
+
+def random_uniform(like: Array, rng: np.random.Generator) -> Array:
+    """Return random numbers in [0, 1) with the library, shape, dtype and device of ``like``.
+
+    Torch has its own generator, the seed of jax comes from ``rng``.
+
+    Raises
+    ------
+    ValueError
+        for integers.
+
+    """
+    name, shape, xp = library(like), tuple(like.shape), namespace(like)
+    if not xp.isdtype(like.dtype, ("real floating", "complex floating")):
+        raise ValueError(
+            f"values must be real or complex to be random numbers in [0, 1), got {like.dtype}; "
+            "use `.to(dtype=...)`"
+        )
+    if name == "torch":
+        return sys.modules["torch"].rand_like(like, memory_format=xp.contiguous_format)
+    if xp.isdtype(like.dtype, "complex floating"):
+        real = xp.real(like)
+        parts = random_uniform(real, rng), random_uniform(real, rng)
+        return xp.astype(parts[0] + 1j * parts[1], like.dtype)
+    if name == "jax":
+        random = importlib.import_module("jax.random")
+        return random.uniform(random.key(int(rng.integers(2**31))), shape, dtype=like.dtype)
+    # multiples of the spacing below 1, none of which is rounded to it
+    scale = 2 / float(xp.finfo(like.dtype).eps)
+    return from_host(np.floor(scale * rng.random(shape)) / scale, like)
 
 
 def from_host(host: npt.NDArray[Any], like: Array) -> Array:
