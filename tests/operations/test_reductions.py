@@ -196,6 +196,6 @@ def test_names_must_be_there_for_a_map():
 
 def test_only_tensors():
     with pytest.raises(
-        TypeError, match="`tensor` must be a metatensor TensorMap, got numpy.ndarray"
+        TypeError, match="must be a metatensor TensorMap or TensorBlock, got numpy.ndarray"
     ):
         sum_over_samples(np.zeros((2, 2)), "a")
