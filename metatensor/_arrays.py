@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -601,13 +602,81 @@ def _has_kernel(array: Array) -> bool:
     return library(array) == "numpy" and array.dtype.str[1:] in ("f4", "f8")
 
 
-def promote(first: Array, second: Array) -> tuple[Array, Array]:
-    """Return two arrays of one library with the dtype that holds the numbers of both."""
-    xp = namespace(first, second)
-    if first.dtype == second.dtype:
-        return first, second
-    dtype = xp.result_type(first, second)
-    return xp.astype(first, dtype, copy=False), xp.astype(second, dtype, copy=False)
+def promote(*arrays: Array) -> Sequence[Array]:
+    """Return arrays of one library with the dtype that holds the numbers of all of them."""
+    first = arrays[0]
+    kind, dtype = type(first), first.dtype
+    if all(type(array) is kind and array.dtype == dtype for array in arrays):
+        return arrays
+    xp = namespace(*arrays)
+    dtype = xp.result_type(*arrays)
+    return [xp.astype(array, dtype, copy=False) for array in arrays]
+
+
+def einsum(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
+    """Multiply arrays, and sum over the axes that the result has not.
+
+    Parameters
+    ----------
+    terms : sequence of str
+        a letter for each axis of each array, none twice in one array
+    result : str
+        a letter for each axis of the result
+    arrays : sequence of array
+        of one library
+
+    Returns
+    -------
+    array
+
+    """
+    arrays = promote(*arrays)
+    expression = f"{','.join(terms)}->{result}"
+    if library(arrays[0]) == "numpy":
+        return np.einsum(expression, *arrays, optimize=_is_large(terms, result, arrays))
+    xp = namespace(*arrays)
+    if hasattr(xp, "einsum"):
+        return xp.einsum(expression, *arrays)
+    return _einsum_in_steps(terms, result, arrays)
+
+
+def _is_large(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> bool:
+    """Tell whether searching a matrix product in a product pays for numpy."""
+    if len(arrays) != 2:
+        return len(arrays) > 2
+    first, second = map(set, terms)
+    if not (first - second and second - first and first & second - set(result)):
+        return False
+    sizes: dict[str, int] = {}
+    for term, array in zip(terms, arrays):
+        sizes.update(zip(term, array.shape))
+    return math.prod(sizes.values()) > 20_000
+
+
+def _einsum_in_steps(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
+    """Multiply one array after the other; the standard has no einsum."""
+    xp = namespace(*arrays)
+    letters, product = terms[0], arrays[0]
+    for number in range(1, len(terms) + 1):
+        kept = set(result).union(*terms[number:])
+        summed = tuple([axis for axis, letter in enumerate(letters) if letter not in kept])
+        if summed:
+            product = xp.sum(product, axis=summed, dtype=product.dtype)
+            letters = "".join([letter for letter in letters if letter in kept])
+        if number < len(terms):
+            joined = letters + "".join([name for name in terms[number] if name not in letters])
+            factor = _spread(arrays[number], terms[number], joined)
+            letters, product = joined, _spread(product, letters, joined) * factor
+    return xp.permute_dims(product, tuple([letters.index(letter) for letter in result]))
+
+
+def _spread(array: Array, letters: str, joined: str) -> Array:
+    """Return an array with axes of size 1 where it has none of the letters."""
+    xp = namespace(array)
+    order = [letters.index(letter) for letter in joined if letter in letters]
+    sizes = dict(zip(letters, array.shape))
+    shape = tuple([sizes.get(letter, 1) for letter in joined])
+    return xp.reshape(xp.permute_dims(array, tuple(order)), shape)
 
 
 def lstsq(features: Array, targets: Array, rcond: float | None, driver: str | None) -> Array:

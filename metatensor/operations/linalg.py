@@ -66,11 +66,12 @@ def dot(tensor_1: Tensor, tensor_2: Tensor) -> Tensor:
 
 
 def _dot_blocks(block: TensorBlock, other: TensorBlock) -> TensorBlock:
-    for what, names in [("components", component_names(other)), ("gradients", other._gradients)]:
-        if names:
-            raise ValueError(
-                f"`tensor_2` of `dot` must have no {what}, got {list(names)}; `einsum` takes them"
-            )
+    if other._components or other._gradients:
+        what = "components" if other._components else "gradients"
+        raise ValueError(
+            f"`tensor_2` of `dot` must have no {what}, got "
+            f"{component_names(other) or other.gradients_list()}; `einsum` takes them"
+        )
     if block._properties != other._properties:
         found = _differences.labels(block._properties, other._properties)
         raise NotEqualError(f"`dot` requires the same properties, they differ: {found}")
