@@ -165,6 +165,6 @@ def _gather(values: _arrays.Array, plan: Plan, axis: int) -> list[_arrays.Array]
             gathered.append(_arrays.take(values, positions[begin:end], axis=axis))
             continue
         stop = start + end - begin
-        run = values[start:stop] if axis == 0 else values[..., start:stop]
+        run = values[start:stop, ...] if axis == 0 else values[..., start:stop]
         gathered.append(copier.copy(run))
     return gathered
