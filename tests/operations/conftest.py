@@ -102,7 +102,7 @@ def two_with_other_rows(make):
 
 
 def two_with_other_keys(make):
-    return [make(sizes=(5, 3)), make(seed=1)]
+    return [make(sizes=make.sizes[:-1]), make(seed=1)]
 
 
 def and_a_constant(make):
@@ -117,6 +117,14 @@ def full_rank(make):
 
 def square(make):
     return [make(sizes=(3, 3)), make(seed=1, sizes=(3, 3))]
+
+
+def and_a_matrix(make):
+    """Make a block whose samples are the properties of the other."""
+    matrix = make.asarray(
+        np.random.default_rng(1).normal(size=(len(PROPERTIES), 2)).astype(make.dtype)
+    )
+    return [make(), TensorBlock(matrix, PROPERTIES, [], Labels.range("p", 2))]
 
 
 def numbers(make):
@@ -292,7 +300,7 @@ STRUCTURE = [
     Case("split", lambda a: operations.split(a, "properties", [[1], [2, 0]])[1], note="properties"),
     Case("drop_blocks", lambda a: operations.drop_blocks(a, labels("type", [8])), kinds=MAP),
     Case("drop_empty_blocks", lambda a: operations.drop_empty_blocks(a), kinds=MAP),
-    Case("filter_blocks", lambda a: operations.filter_blocks(a, labels("spin", [1])), kinds=MAP),
+    Case("filter_blocks", lambda a: operations.filter_blocks(a, labels("spin", [-1])), kinds=MAP),
     Case(
         "filter_blocks",
         lambda a: operations.filter_blocks(a, labels("type", [1, 8]), copy=True),
@@ -343,6 +351,32 @@ DIMENSIONS = [
 
 PRODUCTS = [
     Case("dot", lambda a, b: operations.dot(a, b), and_a_constant),
+    Case("outer", lambda a, b: operations.outer(a, b), two_with_other_rows),
+    Case(
+        "einsum",
+        lambda *t: operations.einsum("system atom | | n l, system atom | | n l -> | | n l", *t),
+        two,
+        "samples",
+        components=(0,),
+    ),
+    Case(
+        "einsum",
+        lambda *t: operations.einsum(
+            "system atom | m | n l, system atom | m | n l -> system atom | | n l", *t
+        ),
+        two_with_other_rows,
+        "components",
+        components=(1,),
+    ),
+    Case(
+        "einsum",
+        lambda *t: operations.einsum(
+            "system atom | m k | n l, n l | | p -> system atom | k m | p", *t
+        ),
+        and_a_matrix,
+        "matrix",
+        components=(2,),
+    ),
 ]
 
 NEW_VALUES = "the values are not computed from those given"
