@@ -143,5 +143,5 @@ def refuse_nested(block: TensorBlock, operation: str) -> None:
 
 
 def _finished(block: TensorBlock, given: TensorBlock) -> TensorBlock:
-    """Return a block that takes further gradients, and whose gradients know their names."""
-    return block if block is given else block._seal(frozen=False)
+    """Return a new block that takes further gradients, and whose gradients know their names."""
+    return block.copy(deep=False) if block is given else block._seal(frozen=False)
