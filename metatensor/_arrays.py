@@ -25,8 +25,9 @@ Array = Any
 _NAMESPACES: dict[type, ModuleType] = {}
 _LIBRARIES: dict[type, str] = {np.ndarray: "numpy"}
 _KINDS: dict[tuple[str, Any], str] = {}
-# what the compiled sum over groups takes
-_SUMMED_DTYPES = {"f4", "f8", "c8", "c16", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
+# what the compiled sums over groups take, by the characters of numpy
+_SUMMED_DTYPES = frozenset("fdFDbBhHiIlLqQ")
+_WEIGHED_DTYPES = frozenset("fd")
 
 
 def namespace(*arrays: Array) -> ModuleType:
@@ -238,7 +239,10 @@ def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
 
 def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     """Gather entries of one axis at host positions, out of place."""
-    if len(positions) == 0 and library(array) == "dask":  # which makes up one more axis
+    name = library(array)
+    if name == "numpy":
+        return array.take(positions, axis)
+    if len(positions) == 0 and name == "dask":  # which makes up one more axis
         shape = list(array.shape)
         shape[axis] = 0
         return full(tuple(shape), 0, array)
@@ -442,7 +446,7 @@ def _numpy_segment_sum(
     array: npt.NDArray[Any], groups: npt.NDArray[np.intp], size: int, axis: int
 ) -> npt.NDArray[Any]:
     shape = _with_axis(array, axis, size)
-    if array.dtype.str[1:] not in _SUMMED_DTYPES:
+    if array.dtype.char not in _SUMMED_DTYPES:
         sums = np.zeros(shape, dtype=array.dtype)
         np.add.at(sums, _along(axis, groups), array)
         return sums
@@ -456,6 +460,8 @@ def _numpy_segment_sum(
 
 def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return what kernels read: C-contiguous, in the byte order of the machine."""
+    if array.flags.c_contiguous and array.dtype.isnative:
+        return array
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
@@ -595,11 +601,14 @@ def root(square: Array) -> Array:
 
 def nonzero(array: Array) -> Array:
     """Return an array with 1 instead of 0."""
-    return array + namespace(array).astype(array == 0, array.dtype)
+    zero = array == 0
+    return array + (
+        zero if library(array) == "numpy" else namespace(array).astype(zero, array.dtype)
+    )
 
 
 def _has_kernel(array: Array) -> bool:
-    return library(array) == "numpy" and array.dtype.str[1:] in ("f4", "f8")
+    return library(array) == "numpy" and array.dtype.char in _WEIGHED_DTYPES
 
 
 def promote(*arrays: Array) -> Sequence[Array]:

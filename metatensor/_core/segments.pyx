@@ -3,6 +3,7 @@ import numpy as np
 
 cimport numpy as cnp
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 cnp.import_array()
 
@@ -173,6 +174,13 @@ cdef check_reals(cnp.ndarray array, cnp.ndarray like, int n_axes, Py_ssize_t col
         )
 
 
+cdef cnp.ndarray zeros(tuple shape, cnp.ndarray like):
+    """Zeros that were written: pages that are read first are made twice."""
+    cdef cnp.ndarray sums = np.empty(shape, dtype=like.dtype)
+    memset(cnp.PyArray_DATA(sums), 0, cnp.PyArray_NBYTES(sums))
+    return sums
+
+
 cdef check_size(Py_ssize_t size):
     if size < 0:
         raise ValueError(f"`size` must not be negative, got {size}")
@@ -208,7 +216,7 @@ def segment_sum(cnp.ndarray values not None, cnp.ndarray groups not None, Py_ssi
     check_array(values, 2, "values")
     check_positions(groups, cnp.PyArray_DIM(values, 0), "groups")
     check_size(size)
-    sums = np.zeros((size, cnp.PyArray_DIM(values, 1)), dtype=values.dtype)
+    cdef cnp.ndarray sums = zeros((size, cnp.PyArray_DIM(values, 1)), values)
     bad = add_to(values, groups, sums, size, 0)
     if bad >= 0:
         refuse(groups, bad, size, "groups")
@@ -240,7 +248,7 @@ def segment_sum_columns(cnp.ndarray values not None, cnp.ndarray groups not None
     check_array(values, 2, "values")
     check_size(size)
     positions_of(groups, cnp.PyArray_DIM(values, 1), size, "groups")
-    sums = np.zeros((cnp.PyArray_DIM(values, 0), size), dtype=values.dtype)
+    cdef cnp.ndarray sums = zeros((cnp.PyArray_DIM(values, 0), size), values)
     if cnp.PyArray_ISCOMPLEX(values):  # real and imaginary parts are columns then
         groups = (2 * groups[:, None] + np.arange(2, dtype=np.intp)).ravel()
     add_to(values, groups, sums, size, 1)
@@ -322,7 +330,7 @@ def segment_sum_squares(
     check_positions(groups, rows, "groups")
     check_reals(centres, values, 2, columns, "centres")
     cdef Py_ssize_t size = cnp.PyArray_DIM(centres, 0)
-    sums = np.zeros((size, columns), dtype=values.dtype)
+    cdef cnp.ndarray sums = zeros((size, columns), values)
     cdef const void* data = cnp.PyArray_DATA(values)
     cdef const void* centre = cnp.PyArray_DATA(centres)
     cdef const Py_ssize_t* targets = <const Py_ssize_t*> cnp.PyArray_DATA(groups)
@@ -397,7 +405,7 @@ def segment_sum_products(
         chosen.centre_rows = positions_of(
             centre_rows, cnp.PyArray_DIM(weights, 0), cnp.PyArray_DIM(centres, 0), "centre_rows"
         )
-    sums = np.zeros((size, repeats, columns), dtype=values.dtype)
+    cdef cnp.ndarray sums = zeros((size, repeats, columns), values)
     cdef void* total = cnp.PyArray_DATA(sums)
     cdef bint single = cnp.PyArray_TYPE(values) == cnp.NPY_FLOAT
     with nogil:

@@ -174,6 +174,8 @@ class SampleGroups(_Segments):
         self.groups = groups
         self.size = len(samples)
         self._parent = parent
+        self._counts: npt.NDArray[np.intp] | None = None
+        self._divisor: Array = None
 
     @classmethod
     def of(cls, block: TensorBlock, removed: tuple[str, ...]) -> SampleGroups:
@@ -191,13 +193,19 @@ class SampleGroups(_Segments):
 
     def counts(self, y: Array) -> Array:
         """Return what an average divides results by: how many samples became one."""
-        counts = self._counts().reshape((-1,) + (1,) * (y.ndim - 1))
-        return _arrays.from_host(counts, y)
+        divisor = self._divisor
+        if divisor is None or divisor.ndim != y.ndim or divisor.dtype != y.dtype:
+            shape = (-1,) + (1,) * (y.ndim - 1)
+            divisor = self._divisor = _arrays.from_host(self._host_counts().reshape(shape), y)
+        return divisor
 
-    def _counts(self) -> npt.NDArray[np.intp]:
-        if self._parent is None:
-            return np.bincount(self.groups, minlength=self.size)
-        return self._parent._counts()[self.samples._table[:, 0]]
+    def _host_counts(self) -> npt.NDArray[np.intp]:
+        if self._counts is None:
+            if self._parent is None:
+                self._counts = np.bincount(self.groups, minlength=self.size)
+            else:
+                self._counts = self._parent._host_counts()[self.samples._table[:, 0]]
+        return self._counts
 
     def sum_squares(self, x: Array, centre: Array) -> Array:
         """Sum the squared distances from the centre of each group."""
@@ -299,7 +307,8 @@ def _unite(labels: Labels, removed: tuple[str, ...]) -> tuple[Labels, npt.NDArra
     """Return sorted Labels without some dimensions, and which of them each entry becomes."""
     kept = [position for position, name in enumerate(labels._names) if name not in removed]
     if kept:
-        table, groups = sets.unique(np.ascontiguousarray(labels._table[:, kept]))
+        columns = slice(kept[0], kept[-1] + 1) if kept[-1] - kept[0] < len(kept) else kept
+        table, groups = sets.unique(np.ascontiguousarray(labels._table[:, columns]))
         names = tuple([labels._names[position] for position in kept])
     else:
         table = np.zeros((min(len(labels), 1), 1), np.int32)
