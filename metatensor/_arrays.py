@@ -517,7 +517,7 @@ def segment_sum_squares(array: Array, groups: npt.NDArray[np.intp], centres: Arr
             rows.reshape(len(rows), columns), groups, centre.reshape(len(centre), columns)
         )
         return sums.reshape(centres.shape)
-    return segment_sum(squares(array - take(centres, groups)), groups, len(centres))
+    return segment_sum(squares(array - take(centres, groups)), groups, centres.shape[0])
 
 
 def squares(array: Array) -> Array:
