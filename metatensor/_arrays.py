@@ -17,7 +17,7 @@ import array_api_compat as compat
 import numpy as np
 import numpy.typing as npt
 
-from metatensor._core import segments
+from metatensor._core import nearness, segments
 
 #: a value array of any library
 Array = Any
@@ -231,7 +231,7 @@ def requires_grad(array: Array, required: bool = True) -> Array:
 
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
-    if library(array) == "numpy":
+    if library(array) in ("numpy", "dask"):  # dask indexes chunks by what it knows
         return positions
     xp = namespace(array)
     return xp.asarray(positions, device=compat.device(array))
@@ -242,10 +242,11 @@ def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     name = library(array)
     if name == "numpy":
         return array.take(positions, axis)
-    if len(positions) == 0 and name == "dask":  # which makes up one more axis
-        shape = list(array.shape)
-        shape[axis] = 0
-        return full(tuple(shape), 0, array)
+    if name == "dask":  # whose `take` fails for arrays and chunks without entries
+        axis %= array.ndim
+        if 0 in array.chunks[axis]:
+            array = array.rechunk({axis: -1})
+        return array[(slice(None),) * axis + (positions,)]
     return namespace(array).take(array, positions_like(array, positions), axis=axis)
 
 
@@ -640,7 +641,7 @@ def einsum(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
 
     """
     arrays = promote(*arrays)
-    expression = f"{','.join(terms)}->{result}"
+    expression = ",".join(terms) + "->" + result
     if library(arrays[0]) == "numpy":
         return np.einsum(expression, *arrays, optimize=_is_large(terms, result, arrays))
     xp = namespace(*arrays)
@@ -653,6 +654,8 @@ def _is_large(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> boo
     """Tell whether searching a matrix product in a product pays for numpy."""
     if len(arrays) != 2:
         return len(arrays) > 2
+    if math.prod([array.size for array in arrays]) < 20_000:
+        return False
     first, second = map(set, terms)
     if not (first - second and second - first and first & second - set(result)):
         return False
@@ -751,11 +754,80 @@ def solve(matrix: Array, targets: Array) -> Array:
     return solution
 
 
-def equal(first: Array, second: Array) -> bool:
-    """Tell whether two arrays hold the same numbers, whatever their libraries."""
-    if library(first) == library(second) == "torch" and first.device == second.device:
-        return first.shape == second.shape and bool((first == second).all())
-    return np.array_equal(to_host(detach(first)), to_host(detach(second)))
+class Tolerance(NamedTuple):
+    """By how much numbers that are near may differ: ``atol + rtol * abs(second)``."""
+
+    rtol: float = 0.0
+    atol: float = 0.0
+    #: NaN is near to NaN
+    equal_nan: bool = False
+    #: arrays of different dtypes are not near; the byte order does not count
+    same_dtype: bool = False
+
+
+EXACT = Tolerance()
+
+
+def near(first: Array, second: Array, tolerance: Tolerance = EXACT) -> bool:
+    """Tell whether two arrays have one shape and nearly the same numbers, whatever their libraries.
+
+    Differences are those of float64; only numbers on other devices than the host are compared by
+    their library, in their own dtype.
+    """
+    if not (type(first) is np.ndarray and type(second) is np.ndarray):
+        if tuple(first.shape) != tuple(second.shape):
+            return False
+        if difference(first, second) is None and _is_out_of_reach(first):
+            return not bool(namespace(first).any(far(first, second, tolerance)))
+        first, second = to_host(detach(first)), to_host(detach(second))
+    if tolerance.same_dtype and not same_dtype(first, second):
+        return False
+    rtol, atol, equal_nan, _ = tolerance
+    found = nearness.near(first, second, rtol, atol, equal_nan)
+    if found is None and first.shape == second.shape:
+        if first.dtype.kind == second.dtype.kind == "f":
+            common = np.result_type(first, second, np.float32)
+            one, other = (np.ascontiguousarray(array, common) for array in (first, second))
+            found = nearness.near(one, other, rtol, atol, equal_nan)
+        if found is None:  # such as integers and complex numbers
+            found = not far(first, second, tolerance).any()
+    return bool(found)
+
+
+def far(first: Array, second: Array, tolerance: Tolerance) -> Array:
+    """Tell which numbers of two arrays of one shape, library and device are not near."""
+    rtol, atol, equal_nan, _ = tolerance
+    close = first == second
+    if equal_nan:
+        close = close | ((first != first) & (second != second))
+    if rtol or atol:
+        if library(first) == "numpy":
+            common = np.result_type(first, second, np.float64)
+            first, second = first.astype(common, copy=False), second.astype(common, copy=False)
+        xp = namespace(first, second)
+        with np.errstate(invalid="ignore", over="ignore"):
+            limit = atol + rtol * xp.abs(second)
+            close = close | ((xp.abs(first - second) <= limit) & xp.isfinite(second))
+    return ~close
+
+
+def _is_out_of_reach(array: Array) -> bool:
+    """Tell whether these are numbers on another device, or of a dtype that numpy has not."""
+    if library(array) == "numpy" or not namespace(array).isdtype(
+        array.dtype, ("real floating", "complex floating")
+    ):
+        return False
+    on_host = "cpu" in str(device(array)).lower()
+    return not (on_host and hasattr(np, str(array.dtype).split(".")[-1]))
+
+
+def readable(array: Array) -> npt.NDArray[Any]:
+    """Return numbers for texts, those of dtypes that numpy has not as float32."""
+    array = detach(array)
+    if not hasattr(np, str(array.dtype).split(".")[-1]) and _is_out_of_reach(array):
+        xp = namespace(array)
+        array = xp.astype(array, xp.float32)
+    return to_host(array)
 
 
 class Target(NamedTuple):

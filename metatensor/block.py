@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from metatensor import _arrays, _checks, _display
 from metatensor._operators import Operators
@@ -376,7 +376,9 @@ class TensorBlock(Operators):
     # ---- comparison
 
     def __eq__(self, other: object) -> bool:
-        return _same_blocks(self, other) if isinstance(other, TensorBlock) else NotImplemented
+        if not isinstance(other, TensorBlock):
+            return NotImplemented
+        return first_difference(self, other) is None
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -417,15 +419,58 @@ class TensorBlock(Operators):
         return _display.block_html(self)
 
 
-def _same_blocks(first: TensorBlock, other: TensorBlock) -> bool:
-    return (
-        first._samples == other._samples
-        and first._components == other._components
-        and first._properties == other._properties
-        and first._gradients.keys() == other._gradients.keys()
-        and tuple(first._values.shape) == tuple(other._values.shape)
-        and _arrays.equal(first._values, other._values)
-        and all(
-            _same_blocks(block, other._gradients[name]) for name, block in first._gradients.items()
-        )
-    )
+class Difference(NamedTuple):
+    """Where two blocks, or maps, differ first."""
+
+    #: "samples", "components", "properties", "gradients", "values", or "keys"
+    what: str
+    first: Any
+    second: Any
+    #: names of the gradients in which they do
+    gradients: tuple[str, ...] = ()
+
+
+AXES = ("samples", "components", "properties")
+
+
+def first_difference(
+    first: TensorBlock,
+    second: TensorBlock,
+    axes: Sequence[str] = AXES,
+    gradients: bool = True,
+    tolerance: _arrays.Tolerance | None = _arrays.EXACT,
+) -> Difference | None:
+    """Return where two blocks differ first, None if they do not.
+
+    Parameters
+    ----------
+    first, second : TensorBlock
+        two blocks
+    axes : sequence of {"samples", "components", "properties"}
+        which Labels count
+    gradients : bool
+        compare which gradients there are, and these as the blocks
+    tolerance : Tolerance or None
+        how near the values must be; None if they do not count. Values count with all axes alone.
+
+    Returns
+    -------
+    Difference or None
+
+    """
+    if "samples" in axes and first._samples != second._samples:
+        return Difference("samples", first._samples, second._samples)
+    if "components" in axes and first._components != second._components:
+        return Difference("components", first._components, second._components)
+    if "properties" in axes and first._properties != second._properties:
+        return Difference("properties", first._properties, second._properties)
+    if tolerance is not None and not _arrays.near(first._values, second._values, tolerance):
+        return Difference("values", first, second)
+    if gradients and (first._gradients or second._gradients):
+        if first._gradients.keys() != second._gradients.keys():
+            return Difference("gradients", sorted(first._gradients), sorted(second._gradients))
+        for name, gradient in first._gradients.items():
+            found = first_difference(gradient, second._gradients[name], axes, True, tolerance)
+            if found:
+                return found._replace(gradients=(name, *found.gradients))
+    return None

@@ -10,7 +10,7 @@ import numpy as np
 from metatensor import _arrays, _checks, _display, merge
 from metatensor._operators import Operators
 from metatensor._provenance import operation
-from metatensor.block import TensorBlock, _same_blocks
+from metatensor.block import TensorBlock, first_difference
 from metatensor.labels import Labels, LabelsEntry
 
 _Selection = int | Mapping[str, int] | Labels | LabelsEntry | None
@@ -520,13 +520,20 @@ class TensorMap(Operators):
         """Tell whether keys, Labels and values are the same; the order of keys does not count."""
         if not isinstance(other, TensorMap):
             return NotImplemented
-        if self._keys._names != other._keys._names or len(self) != len(other):
-            return False
-        positions = other._keys._index.find_many(self._keys._table).tolist()
-        return all(
-            position >= 0 and _same_blocks(block, other._blocks[position])
-            for block, position in zip(self._blocks, positions, strict=True)
+        blocks = other._blocks_for(self._keys)
+        return blocks is not None and all(
+            first_difference(block, found) is None
+            for block, found in zip(self._blocks, blocks, strict=True)
         )
+
+    def _blocks_for(self, keys: Labels) -> list[TensorBlock] | None:
+        """Return the blocks in the order of other keys, None if these are not the same ones."""
+        if keys == self._keys:
+            return self._blocks
+        if keys._names != self._keys._names or len(keys) != len(self._keys):
+            return None
+        positions = self._keys._index.find_many(keys._table).tolist()
+        return None if min(positions) < 0 else [self._blocks[position] for position in positions]
 
     __hash__ = None  # type: ignore[assignment]
 

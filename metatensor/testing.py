@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from metatensor import _arrays, _checks
+from metatensor._arrays import EXACT, Tolerance
 from metatensor._strategies import blocks, labels, tensors
-from metatensor.block import TensorBlock
+from metatensor.block import AXES, TensorBlock
 from metatensor.labels import Labels
+from metatensor.operations import _differences
+from metatensor.operations._differences import EXPECTED
 from metatensor.tensor import TensorMap
 
 __all__ = [
@@ -29,14 +32,9 @@ Tensor = TypeVar("Tensor", TensorBlock, TensorMap)
 Host = npt.NDArray[Any]
 Direction = Callable[[Labels], Host]
 
+_KINDS = {Labels: "Labels", TensorBlock: "blocks", TensorMap: "maps"}
+
 # ---------------------------------------------------------------------------------- assertions
-
-
-class _Tolerance(NamedTuple):
-    rtol: float = 0.0
-    atol: float = 0.0
-    #: dtypes and info count as well
-    identical: bool = False
 
 
 def assert_equal(
@@ -65,11 +63,15 @@ def assert_equal(
     >>> assert_equal(Labels.range("atom", 3), Labels.range("atom", 2))
     Traceback (most recent call last):
     ...
-    AssertionError: Labels differ: 3 entries, expected 2: 1 unexpected, first (atom=2)
+    AssertionError: Labels differ: sizes: got 3, expected 2; 1 unexpected, such as (atom=2)
 
     """
     __tracebackhide__ = True
-    _assert_no_difference(actual, expected, _Tolerance(identical=True))
+    _assert_no_difference(actual, expected, Tolerance(equal_nan=True, same_dtype=True))
+    if isinstance(actual, TensorMap) and isinstance(expected, TensorMap):
+        info, wanted = actual.info(), expected.info()
+        if info != wanted:
+            raise AssertionError(f"maps differ: the info is {info}, expected {wanted}")
 
 
 def assert_allclose(
@@ -106,143 +108,45 @@ def assert_allclose(
     >>> assert_allclose(one, TensorBlock(np.array([[1.0, 2.5]]), *axes), rtol=0.1)
     Traceback (most recent call last):
     ...
-    AssertionError: blocks differ: values differ in 1 of 2 places, most at [0, 1],
+    AssertionError: blocks differ: the values differ in 1 of 2 places, most at [0, 1],
     sample (atom=0), property (n=1): got 2.0, expected 2.5, deviation 0.5
 
     """
     __tracebackhide__ = True
-    _assert_no_difference(actual, expected, _Tolerance(rtol, atol))
+    _assert_no_difference(actual, expected, Tolerance(rtol, atol, equal_nan=True))
 
 
 def _assert_no_difference(
-    actual: Any, expected: Any, tolerance: _Tolerance | None, what: str = ""
+    actual: Any, expected: Any, tolerance: Tolerance | None, what: str = ""
 ) -> None:
     """Raise what differs; without a tolerance only keys and axes are compared."""
     __tracebackhide__ = True
-    if type(expected) not in _COMPARISONS:
+    if type(expected) not in _KINDS:
         raise TypeError(
             "`expected` must be Labels, a TensorBlock or a TensorMap, got "
             f"{_checks.kind(expected)}; arrays are compared by `numpy.testing`"
         )
-    name, compare = _COMPARISONS[type(expected)]
     difference: str | None
     if type(actual) is not type(expected):
         difference = f"got {_checks.kind(actual)}, expected {_checks.kind(expected)}"
     else:
-        difference = compare(actual, expected, tolerance)
+        difference = _difference(actual, expected, tolerance)
     if difference is not None:
-        raise AssertionError(f"{what or name + ' differ'}: {difference}")
+        raise AssertionError(f"{what or _KINDS[type(expected)] + ' differ'}: {difference}")
 
 
-def _labels_difference(
-    actual: Labels, expected: Labels, tolerance: _Tolerance | None = None
-) -> str | None:
-    if actual == expected:
+def _difference(actual: Any, expected: Any, tolerance: Tolerance | None) -> str | None:
+    """Return where two things of one kind differ first; without a tolerance values do not count."""
+    if isinstance(expected, Labels):
+        return _differences.labels(actual, expected, EXPECTED)
+    # unlike for operations, the order of keys counts
+    if isinstance(expected, TensorMap) and actual.keys != expected.keys:
+        return f"the keys differ: {_differences.labels(actual.keys, expected.keys, EXPECTED)}"
+    place = _differences.of_tensors(actual, expected, AXES, tolerance is not None, tolerance)
+    if place is None:
         return None
-    if actual.names != expected.names:
-        return f"names are {actual.names}, expected {expected.names}"
-    found = [
-        f"{len(rows)} {what}, first {rows[0].print()}"
-        for rows, what in [
-            (expected.difference(actual), "missing"),
-            (actual.difference(expected), "unexpected"),
-        ]
-        if len(rows)
-    ]
-    if found or len(actual) != len(expected):
-        return ": ".join([f"{len(actual)} entries, expected {len(expected)}", *found])
-    position = int(np.argmax((actual._table != expected._table).any(axis=1)))
-    return (
-        f"the same entries in another order: got {actual[position].print()}, "
-        f"expected {expected[position].print()} at position {position}"
-    )
-
-
-def _block_difference(
-    actual: TensorBlock, expected: TensorBlock, tolerance: _Tolerance | None
-) -> str | None:
-    names, wanted_names = _component_names(actual), _component_names(expected)
-    if names != wanted_names:
-        return f"the components are {names}, expected {wanted_names}"
-    for (axis, got), (_, wanted) in zip(_axes(actual), _axes(expected)):
-        difference = _labels_difference(got, wanted)
-        if difference is not None:
-            return f"{axis}: {difference}"
-    if tolerance is None:
-        return None
-    difference = _values_difference(actual, expected, tolerance)
-    if difference is not None:
-        return difference
-    names, wanted_names = sorted(actual.gradients_list()), sorted(expected.gradients_list())
-    if names != wanted_names:
-        return f"the gradients are {names}, expected {wanted_names}"
-    for parameter, gradient in expected.gradients():
-        difference = _block_difference(actual.gradient(parameter), gradient, tolerance)
-        if difference is not None:
-            return f"gradient {parameter!r}, {difference}"
-    return None
-
-
-def _axes(block: TensorBlock) -> Iterator[tuple[str, Labels]]:
-    yield "samples", block.samples
-    for component in block.components:
-        yield f"component {component.names[0]!r}", component
-    yield "properties", block.properties
-
-
-def _component_names(block: TensorBlock) -> list[str]:
-    return [component.names[0] for component in block.components]
-
-
-def _values_difference(
-    actual: TensorBlock, expected: TensorBlock, tolerance: _Tolerance
-) -> str | None:
-    got, wanted = _host(actual.values), _host(expected.values)
-    if tolerance.identical and got.dtype != wanted.dtype:
-        return f"the dtype is {got.dtype}, expected {wanted.dtype}"
-    if tolerance.rtol == tolerance.atol == 0.0:
-        differs = (got != wanted) & ((got == got) | (wanted == wanted))  # NaN is not itself
-    else:
-        differs = ~np.isclose(got, wanted, tolerance.rtol, tolerance.atol, equal_nan=True)
-    if not differs.any():
-        return None
-    common = np.result_type(got, wanted, np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        deviation = np.abs(got.astype(common) - wanted.astype(common))
-    deviation[np.isnan(deviation)] = np.inf
-    deviation[~differs] = -1.0
-    place = [int(i) for i in np.unravel_index(np.argmax(deviation), deviation.shape)]
-    names = ["sample", *["component"] * len(actual.components), "property"]
-    entries = ", ".join(
-        [f"{name} {rows[i].print()}" for name, (_, rows), i in zip(names, _axes(actual), place)]
-    )
-    return (
-        f"values differ in {differs.sum()} of {differs.size} places, most at {place}, {entries}: "
-        f"got {got[tuple(place)]}, expected {wanted[tuple(place)]}, "
-        f"deviation {deviation[tuple(place)]:.3g}"
-    )
-
-
-def _tensor_difference(
-    actual: TensorMap, expected: TensorMap, tolerance: _Tolerance | None
-) -> str | None:
-    difference = _labels_difference(actual.keys, expected.keys)
-    if difference is not None:
-        return f"keys: {difference}"
-    for (key, block), other in zip(expected.items(), actual):
-        difference = _block_difference(other, block, tolerance)
-        if difference is not None:
-            return f"in the block for key {key.print()}, {difference}"
-    if tolerance is not None and tolerance.identical and actual.info() != expected.info():
-        return f"the info is {actual.info()}, expected {expected.info()}"
-    return None
-
-
-_COMPARISONS: dict[type, tuple[str, Callable[[Any, Any, _Tolerance | None], str | None]]] = {
-    Labels: ("Labels", _labels_difference),
-    TensorBlock: ("blocks", _block_difference),
-    TensorMap: ("maps", _tensor_difference),
-}
+    where, difference = place
+    return where + _differences.describe(difference, tolerance or EXACT, EXPECTED)
 
 
 def _host(values: _arrays.Array) -> Host:
@@ -367,7 +271,8 @@ def _check_gradient(
     round_off = 100 * eps * _largest(result) / step
     largest = _largest(expected)
     what = f"gradient {direction.parameter!r} is not the derivative of the values"
-    _assert_no_difference(change, expected, _Tolerance(0.0, tolerance * largest + round_off), what)
+    tolerated = Tolerance(0.0, tolerance * largest + round_off, equal_nan=True)
+    _assert_no_difference(change, expected, tolerated, what)
     deviation = _each_block(
         lambda one, other: _like(one, one.values - other.values), change, expected
     )

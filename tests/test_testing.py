@@ -76,37 +76,37 @@ DIFFERENCES = {
     "names": (
         SAMPLES.rename("s", "t"),
         SAMPLES,
-        ["Labels differ", "names are ['t'], expected ['s']"],
+        ["Labels differ: names: got ['t'], expected ['s']"],
     ),
     "missing and unexpected entries": (
         Labels("s", np.array([[5], [7], [8]])),
         SAMPLES,
-        ["3 entries, expected 3", "1 missing, first (s=-2)", "1 unexpected, first (s=8)"],
+        ["sizes: got 3, expected 3", "1 missing, such as (s=-2)", "1 unexpected, such as (s=8)"],
     ),
     "order": (
         Labels("s", np.array([[5], [7], [-2]])),
         SAMPLES,
-        ["the same entries in another order: got (s=7), expected (s=-2) at position 1"],
+        ["the same entries in another order, got (s=7), expected (s=-2) at position 1"],
     ),
     "samples": (
         change(BLOCK, samples=Labels("s", np.array([[5], [-2], [8]]))),
         BLOCK,
-        ["blocks differ: samples: 3 entries", "(s=7)", "(s=8)"],
+        ["blocks differ: the samples differ: sizes: got 3", "(s=7)", "(s=8)"],
     ),
     "properties": (
         make_block(),
         TensorBlock(np.zeros((3, 2, 0)), SAMPLES, BLOCK.components, Labels.empty("p")),
-        ["properties: 2 entries, expected 0"],
+        ["the properties differ: sizes: got 2, expected 0"],
     ),
     "components": (
         BLOCK,
         TensorBlock(np.zeros((3, 2)), SAMPLES, [], BLOCK.properties),
-        ["the components are ['c'], expected []"],
+        ["the components differ: names: got ['c'], expected []"],
     ),
     "entries of a component": (
         BLOCK,
         TensorBlock(np.zeros((3, 1, 2)), SAMPLES, [Labels.range("c", 1)], BLOCK.properties),
-        ["component 'c': 2 entries, expected 1: 1 unexpected, first (c=1)"],
+        ["the components differ: 'c', sizes: got 2, expected 1; 1 unexpected, such as (c=1)"],
     ),
     "values": (
         change(BLOCK, values=with_value(BLOCK.values, (2, 1, 0), BLOCK.values[2, 1, 0] + 0.5)),
@@ -127,34 +127,34 @@ DIFFERENCES = {
     "names of gradients": (
         TensorBlock(BLOCK.values, SAMPLES, BLOCK.components, BLOCK.properties),
         BLOCK,
-        ["the gradients are [], expected ['positions']"],
+        ["the gradients differ: got [], expected ['positions']"],
     ),
     "rows of a gradient": (
         change(BLOCK, "positions", samples=GRADIENT.samples.rename("atom", "a")),
         BLOCK,
-        ["blocks differ: gradient 'positions', samples: names are ['sample', 'a'], expected"],
+        ["blocks differ: in the gradients 'positions', the samples differ: names: got ['sample', 'a']"],
     ),
     "values of a gradient": (
         change(BLOCK, "positions", values=-GRADIENT.values),
         BLOCK,
-        ["gradient 'positions', values differ in 48 of 48 places", "sample (sample=", "atom="],
+        ["in the gradients 'positions', the values differ in 48 of 48 places", "sample (sample=", "atom="],
     ),
     "keys": (
         TensorMap(Labels.range("k", 2), [BLOCK, BLOCK]),
         TensorMap(Labels.range("key", 2), [BLOCK, BLOCK]),
-        ["maps differ: keys: names are ['k'], expected ['key']"],
+        ["maps differ: the keys differ: names: got ['k'], expected ['key']"],
     ),
     "order of keys": (
         TensorMap(Labels("k", np.array([[1], [0]])), [BLOCK, BLOCK]),
         TensorMap(Labels.range("k", 2), [BLOCK, BLOCK]),
-        ["keys: the same entries in another order"],
+        ["the keys differ: the same entries in another order, got (k=1), expected (k=0)"],
     ),
     "a block of a map": (
         TensorMap(
             Labels.range("k", 2), [BLOCK, change(BLOCK, "positions", values=-GRADIENT.values)]
         ),
         TensorMap(Labels.range("k", 2), [BLOCK, BLOCK]),
-        ["maps differ: in the block for key (k=1), gradient 'positions', values differ"],
+        ["in the block for key (k=1), in the gradients 'positions', the values differ"],
     ),
     "kind": (BLOCK, make_tensor(), ["got metatensor.TensorBlock", "metatensor.TensorMap"]),
     "nothing": (None, BLOCK, ["got NoneType, expected metatensor.TensorBlock"]),
@@ -194,7 +194,7 @@ def test_the_order_of_gradients_does_not_count():
 def test_dtypes_count_for_equal_alone():
     single, double = make_block(dtype=np.float32), make_block()
     double = change(double, values=single.values.astype(np.float64))
-    with pytest.raises(AssertionError, match="the dtype is float32, expected float64"):
+    with pytest.raises(AssertionError, match="the dtypes differ: got float32, expected float64"):
         assert_equal(single, double)
     assert_allclose(single, double, rtol=1e-6)
 
@@ -408,7 +408,7 @@ def test_labels_that_change_with_the_values_are_caught():
         names = "much" if block.values[0, 0, 0] > BLOCK.values[0, 0, 0] else "little"
         return change(block, samples=Labels.range(names, 3))
 
-    with pytest.raises(AssertionError, match="the Labels depend on the step: samples: names are"):
+    with pytest.raises(AssertionError, match="depend on the step: the samples differ: names"):
         check_gradients(shifted, make_block())
 
 

@@ -4,6 +4,7 @@ Positions of all results come one after the other: those of result `g` are from 
 `bounds[g + 1]`.
 """
 cimport numpy as cnp
+from libc.stdlib cimport qsort
 
 from metatensor._core.tables cimport (
     LARGEST, new_positions, new_table, positions_of, start_of, view
@@ -40,6 +41,40 @@ def absolute(cnp.ndarray positions not None, Py_ssize_t size):
     if bad >= 0:
         raise IndexError(f"positions must be in [{-size}, {size}), got {position[bad]}")
     return result
+
+
+def ascending(cnp.ndarray positions not None, cnp.ndarray bounds not None):
+    """The positions of each result in increasing order, each of them once; and their bounds."""
+    cdef Py_ssize_t i, g, size = 0, results = count_results(bounds, cnp.PyArray_SIZE(positions))
+    cdef const Py_ssize_t* bound = start_of(bounds)
+    sorted_positions = cnp.PyArray_NewCopy(positions, cnp.NPY_CORDER)
+    new_bounds = new_positions(results + 1)
+    cdef Py_ssize_t* position = start_of(sorted_positions)
+    cdef Py_ssize_t* new_bound = start_of(new_bounds)
+    with nogil:
+        new_bound[0] = 0
+        for g in range(results):
+            if not increases(position + bound[g], bound[g + 1] - bound[g]):
+                qsort(position + bound[g], bound[g + 1] - bound[g], sizeof(Py_ssize_t), &compare)
+            for i in range(bound[g], bound[g + 1]):
+                if i == bound[g] or position[i] != position[size - 1]:
+                    position[size] = position[i]
+                    size += 1
+            new_bound[g + 1] = size
+    return sorted_positions[:size], new_bounds
+
+
+cdef bint increases(const Py_ssize_t* positions, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(1, size):
+        if positions[i] <= positions[i - 1]:
+            return False
+    return True
+
+
+cdef int compare(const void* a, const void* b) noexcept nogil:
+    cdef Py_ssize_t first = (<const Py_ssize_t*> a)[0], second = (<const Py_ssize_t*> b)[0]
+    return (first > second) - (first < second)
 
 
 def runs(cnp.ndarray positions not None, cnp.ndarray bounds not None):

@@ -289,37 +289,39 @@ def select(cnp.ndarray table not None, columns, cnp.ndarray selection not None):
     """Positions of the rows whose `columns` are a row of the selection, in increasing order."""
     cdef Table rows = view(table)
     cdef cnp.ndarray taken = np.ascontiguousarray(columns, np.intp)
+    cdef Py_ssize_t j, size
     if taken.ndim != 1 or len(taken) != view(selection).columns:
         raise ValueError(
             f"a selection by the columns {columns} must have as many columns, "
             f"got {selection.shape[1]}"
         )
-    if len(taken) and not (0 <= taken.min() and taken.max() < rows.columns):
-        raise IndexError(f"columns must be in [0, {rows.columns}), got {columns}")
+    for j in range(cnp.PyArray_SIZE(taken)):
+        if not 0 <= start_of(taken)[j] < rows.columns:
+            raise IndexError(f"columns must be in [0, {rows.columns}), got {columns}")
     cdef Slots slots = Slots(selection, rows.rows)
     slots.fill(NULL)
-    cdef cnp.ndarray part = new_table(BLOCK, len(taken))
-    cdef cnp.ndarray matched = np.empty(rows.rows, np.bool_)
-    match_rows(slots, rows, start_of(taken), view(part), <char*> cnp.PyArray_DATA(matched))
-    return np.flatnonzero(matched)
+    part, positions = new_table(BLOCK, len(taken)), new_positions(rows.rows)
+    cdef Table entries = view(part)
+    with nogil:
+        size = match_rows(slots, rows, start_of(taken), entries, start_of(positions))
+    return positions[:size]
 
 
-cdef void match_rows(
-    Slots slots, Table table, const Py_ssize_t* columns, Table part, char* matched
-):
-    """Tell which rows have a slot, by the given columns, which are copied to `part`."""
-    cdef Py_ssize_t i, j, first = 0
+cdef Py_ssize_t match_rows(
+    Slots slots, Table table, const Py_ssize_t* columns, Table part, Py_ssize_t* positions
+) noexcept nogil:
+    """Note the rows that have a slot, by the given columns, which are copied to `part`."""
+    cdef Py_ssize_t i, j, first = 0, size = 0
     cdef Py_ssize_t[BLOCK] found
     cdef int32_t* entries = <int32_t*> part.start
-    with nogil:
-        while first < table.rows:
-            part.rows = min(BLOCK, table.rows - first)
-            for i in range(part.rows):
-                for j in range(part.columns):
-                    entries[i * part.columns + j] = (
-                        table.start[(first + i) * table.columns + columns[j]]
-                    )
-            slots.find(part, found)
-            for i in range(part.rows):
-                matched[first + i] = found[i] >= 0
-            first += BLOCK
+    while first < table.rows:
+        part.rows = min(BLOCK, table.rows - first)
+        for i in range(part.rows):
+            for j in range(part.columns):
+                entries[i * part.columns + j] = table.start[(first + i) * table.columns + columns[j]]
+        slots.find(part, found)
+        for i in range(part.rows):
+            positions[size] = first + i  # without a branch to predict
+            size += found[i] >= 0
+        first += BLOCK
+    return size

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from metatensor import _checks
 from metatensor._checks import NotEqualError
-from metatensor.block import TensorBlock
+from metatensor.block import AXES, Difference, TensorBlock
 from metatensor.labels import Labels
 from metatensor.operations import _differences
 from metatensor.tensor import TensorMap
@@ -79,12 +79,10 @@ def same_keys(first: TensorMap, second: TensorMap) -> list[TensorBlock]:
         if the maps have different keys
 
     """
-    if first._keys == second._keys:
-        return second._blocks
-    if found := _differences.keys(first._keys, second._keys):
-        raise NotEqualError(found)
-    positions = second._keys._index.find_many(first._keys._table)
-    return [second._blocks[position] for position in positions.tolist()]
+    blocks = second._blocks_for(first._keys)
+    if blocks is None:
+        raise NotEqualError(_differences.describe(Difference("keys", first._keys, second._keys)))
+    return blocks
 
 
 def assemble(
@@ -116,7 +114,7 @@ def say_where(error: Exception, keys: Labels, position: int) -> None:
 def check_same(
     first: TensorBlock,
     second: TensorBlock,
-    axes: Sequence[str] = _differences.AXES,
+    axes: Sequence[str] = AXES,
     gradients: bool = True,
 ) -> None:
     """Raise NotEqualError unless two blocks have the same Labels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
@@ -34,7 +34,7 @@ def cut_block(
         return []
     if axis == "samples":
         return _cut_samples(block, _plan(block._samples, selections))
-    plan = _in_order(_plan(block._properties, selections), len(block._properties))
+    plan = Plan(*cuts.ascending(*_plan(block._properties, selections)))
     tables = cuts.cut(block._properties._table, *plan)
     return _cut_properties(block, plan, [block._properties._like(table) for table in tables])
 
@@ -108,21 +108,6 @@ def _columns(names: tuple[str, ...], selected: tuple[str, ...]) -> Positions:
     return columns
 
 
-def _in_order(plan: Plan, size: int) -> Plan:
-    """Return the positions of each part in increasing order, each of them once."""
-    positions, bounds = plan
-    if len(bounds) == 2 and len(positions) < 2:
-        return plan
-    parts = np.repeat(np.arange(len(bounds) - 1) * size, np.diff(bounds))
-    keys = positions + parts
-    if not (keys[1:] > keys[:-1]).all():
-        keys = np.unique(keys)
-        starts = np.arange(len(bounds)) * size
-        bounds = np.searchsorted(keys, starts)
-        positions = keys % size
-    return Plan(positions, bounds)
-
-
 # ---- gathers
 
 
@@ -156,15 +141,26 @@ def _cut_properties(block: TensorBlock, plan: Plan, properties: list[Labels]) ->
 def _gather(values: _arrays.Array, plan: Plan, axis: int) -> list[_arrays.Array]:
     """Return copies of the entries of one axis that each part takes."""
     positions, bounds = plan
-    ends = bounds.tolist()
+    starts, ends = cuts.runs(positions, bounds), bounds.tolist()
+    if len(starts) == 1:
+        return [_piece(values, starts[0], positions, axis, _arrays.copy)]
     per_entry = getattr(values, "nbytes", 0) // max(values.shape[axis], 1)
     copier = _arrays.Copier(per_entry * len(positions))
-    gathered = []
-    for start, begin, end in zip(cuts.runs(positions, bounds), ends, ends[1:]):
-        if start < 0:
-            gathered.append(_arrays.take(values, positions[begin:end], axis=axis))
-            continue
-        stop = start + end - begin
-        run = values[start:stop, ...] if axis == 0 else values[..., start:stop]
-        gathered.append(copier.copy(run))
-    return gathered
+    return [
+        _piece(values, start, positions[begin:end], axis, copier.copy)
+        for start, begin, end in zip(starts, ends, ends[1:])
+    ]
+
+
+def _piece(
+    values: _arrays.Array,
+    start: int,
+    positions: Positions,
+    axis: int,
+    copy: Callable[[_arrays.Array], _arrays.Array],
+) -> _arrays.Array:
+    """Return a copy of the entries at some positions, which are a run unless start < 0."""
+    if start < 0:
+        return _arrays.take(values, positions, axis)
+    stop = start + len(positions)
+    return copy(values[start:stop, ...] if axis == 0 else values[..., start:stop])

@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from metatensor.block import TensorBlock
+from metatensor import _arrays
+from metatensor._arrays import EXACT, Tolerance
+from metatensor.block import AXES, Difference, TensorBlock, first_difference
 from metatensor.labels import Labels
+from metatensor.tensor import TensorMap
 
-AXES = ("samples", "components", "properties")
+Tensor = TypeVar("Tensor", TensorMap, TensorBlock)
 
 
-def labels(first: Labels, second: Labels) -> str | None:
+class Words(NamedTuple):
+    """How the two things that differ are called."""
+
+    pair: str
+    only_first: str
+    only_second: str
+
+
+BOTH = Words("{} and {}", "only in the first", "only in the second")
+EXPECTED = Words("got {}, expected {}", "unexpected", "missing")
+
+
+def labels(first: Labels, second: Labels, words: Words = BOTH) -> str | None:
     """Return how two Labels differ, None if they do not; the order counts."""
     if first == second:
         return None
     if first._names != second._names:
-        return f"names are {first.names} and {second.names}"
+        return f"names: {words.pair.format(first.names, second.names)}"
     found = [
-        f"{len(rows)} only in the {where}, such as {rows[0].print()}"
+        f"{len(rows)} {where}, such as {rows[0].print()}"
         for rows, where in [
-            (first.difference(second), "first"),
-            (second.difference(first), "second"),
+            (first.difference(second), words.only_first),
+            (second.difference(first), words.only_second),
         ]
         if len(rows)
     ]
     if found or len(first) != len(second):
-        return "; ".join([f"{len(first)} and {len(second)} entries", *found])
+        return "; ".join([f"sizes: {words.pair.format(len(first), len(second))}", *found])
     position = int(np.argmax((first._table != second._table).any(axis=1)))
-    return (
-        f"the same entries in another order, {first[position].print()} and "
-        f"{second[position].print()} at position {position}"
-    )
+    pair = words.pair.format(first[position].print(), second[position].print())
+    return f"the same entries in another order, {pair} at position {position}"
 
 
-def keys(first: Labels, second: Labels) -> str | None:
+def keys(first: Labels, second: Labels, words: Words = BOTH) -> str | None:
     """Return how two sets of keys differ; the order does not count."""
     alike = first._names == second._names and len(first) == len(second)
     if alike and (second._index.find_many(first._table) >= 0).all():
         return None
-    return f"the keys differ: {labels(first, second)}"
+    return f"the keys differ: {labels(first, second, words)}"
 
 
 def metadata(
@@ -65,24 +79,83 @@ def metadata(
     str or None
 
     """
-    if "samples" in axes and (found := labels(first._samples, second._samples)):
-        return f"the samples differ: {found}"
-    if "components" in axes and first._components != second._components:
-        return f"the components differ: {_components(first, second)}"
-    if "properties" in axes and (found := labels(first._properties, second._properties)):
-        return f"the properties differ: {found}"
-    if gradients and (first._gradients or second._gradients):
-        if first._gradients.keys() != second._gradients.keys():
-            return f"the gradients differ: {first.gradients_list()} and {second.gradients_list()}"
-        for name, gradient in first._gradients.items():
-            if found := metadata(gradient, second._gradients[name], axes, gradients):
-                return f"in the gradients {name!r}, {found}"
+    found = first_difference(first, second, axes, gradients, None)
+    return None if found is None else describe(found)
+
+
+def describe(found: Difference, tolerance: Tolerance = EXACT, words: Words = BOTH) -> str:
+    """Say in what two blocks, or maps, differ."""
+    where = "".join(f"in the gradients {name!r}, " for name in found.gradients)
+    if found.what == "values":
+        return where + _values(found.first, found.second, tolerance, words)
+    if found.what == "gradients":
+        text: Any = words.pair.format(found.first, found.second)
+    elif found.what == "components":
+        text = _components(found.first, found.second, words)
+    else:
+        text = labels(found.first, found.second, words)
+    return f"{where}the {found.what} differ: {text}"
+
+
+def _components(first: tuple[Labels, ...], second: tuple[Labels, ...], words: Words) -> str | None:
+    names = [[part._names[0] for part in components] for components in (first, second)]
+    if names[0] != names[1]:
+        return f"names: {words.pair.format(*names)}"
+    for one, other in zip(first, second, strict=True):
+        if found := labels(one, other, words):
+            return f"{one._names[0]!r}, {found}"
     return None
 
 
-def _components(first: TensorBlock, second: TensorBlock) -> str | None:
-    names = [[part._names[0] for part in block._components] for block in (first, second)]
-    if names[0] != names[1]:
-        return f"names are {names[0]} and {names[1]}"
-    pairs = zip(first._components, second._components, strict=True)
-    return next(found for one, other in pairs if (found := labels(one, other)))
+def _values(first: TensorBlock, second: TensorBlock, tolerance: Tolerance, words: Words) -> str:
+    one, other = _arrays.readable(first._values), _arrays.readable(second._values)
+    if one.shape != other.shape:
+        return f"the shapes differ: {words.pair.format(one.shape, other.shape)}"
+    if tolerance.same_dtype and not _arrays.same_dtype(one, other):
+        return f"the dtypes differ: {words.pair.format(one.dtype, other.dtype)}"
+    differs = _arrays.far(one, other, tolerance)
+    common = np.result_type(one, other, np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        deviation = np.abs(one.astype(common) - other.astype(common))
+    deviation[np.isnan(deviation)] = np.inf
+    deviation[~differs] = -1.0
+    place = tuple(int(i) for i in np.unravel_index(np.argmax(deviation), deviation.shape))
+    entries = ", ".join(
+        f"{name} {rows[i].print()}" for i, (name, rows) in zip(place, _axes(first), strict=True)
+    )
+    return (
+        f"the values differ in {differs.sum()} of {differs.size} places, most at {list(place)}, "
+        f"{entries}: {words.pair.format(one[place], other[place])}, "
+        f"deviation {deviation[place]:.3g}"
+    )
+
+
+def _axes(block: TensorBlock) -> Iterator[tuple[str, Labels]]:
+    yield "sample", block._samples
+    for component in block._components:
+        yield "component", component
+    yield "property", block._properties
+
+
+def of_tensors(
+    first: Tensor,
+    second: Tensor,
+    axes: Sequence[str] = AXES,
+    gradients: bool = True,
+    tolerance: Tolerance | None = EXACT,
+) -> tuple[str, Difference] | None:
+    """Return where two blocks, or two maps, differ first: text for the key, and the difference.
+
+    The other parameters are those of :func:`metatensor.block.first_difference`.
+    """
+    if isinstance(first, TensorBlock):
+        found = first_difference(first, second, axes, gradients, tolerance)
+        return None if found is None else ("", found)
+    blocks = second._blocks_for(first._keys)
+    if blocks is None:
+        return "", Difference("keys", first._keys, second._keys)
+    for position, (block, other) in enumerate(zip(first._blocks, blocks, strict=True)):
+        found = first_difference(block, other, axes, gradients, tolerance)
+        if found is not None:
+            return f"in the block for key {first._keys.entry(position).print()}, ", found
+    return None

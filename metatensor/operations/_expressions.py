@@ -20,20 +20,33 @@ class Axes(NamedTuple):
     #: several for a result, whose properties are all their combinations
     properties: str
 
-    @property
-    def letters(self) -> str:
-        return self.samples + self.components + self.properties
 
+class Plan:
+    """What is multiplied and summed: axes with the same letter are the same.
 
-class Plan(NamedTuple):
-    """What is multiplied and summed: axes with the same letter are the same."""
+    Parameters
+    ----------
+    who : str
+        name of the operation, for messages
+    operands : tuple of Axes
+        of each factor
+    result : Axes
+        what is not in it is summed
+    names : tuple of str
+        of the properties of the result
 
-    #: name of the operation, for messages
-    who: str
-    operands: tuple[Axes, ...]
-    result: Axes
-    #: of the properties of the result
-    names: tuple[str, ...]
+    """
+
+    def __init__(
+        self, who: str, operands: tuple[Axes, ...], result: Axes, names: tuple[str, ...]
+    ) -> None:
+        self.who = who
+        self.operands = operands
+        self.result = result
+        self.names = names
+        #: letters of all the axes of each factor, and of the result
+        self.terms = ["".join(operand) for operand in operands]
+        self.target = "".join(result)
 
 
 class Names(NamedTuple):

@@ -148,7 +148,9 @@ def _einsum_blocks(expression: Expression, *blocks: TensorBlock) -> TensorBlock:
 def _check_names(number: int, names: Names, block: TensorBlock) -> None:
     """Raise ValueError unless a block has the axes that the expression says."""
     components = tuple(_checks.component_names(block))
-    found = Names(block._samples._names, components, block._properties._names)
+    found = (block._samples._names, components, block._properties._names)
+    if found == names and names.samples and names.properties:
+        return
     for what, wanted, got in zip(Names._fields, names, found):
         if wanted != got and (wanted or what == "components"):
             raise ValueError(
@@ -260,7 +262,8 @@ class _Product:
         self._properties = _combined(
             [axes[letter] for letter in result.properties], plan.names, like
         )
-        _checks.check_components(self._components)
+        if self._components:
+            _checks.check_components(self._components)
         self._arrays = [
             _without_single(block._values, operand)
             for operand, block in zip(plan.operands, blocks, strict=True)
@@ -271,7 +274,9 @@ class _Product:
         axes: dict[str, Labels] = {}
         for operand, block in zip(self._plan.operands, self._blocks):
             for letter, labels in _lettered(operand, block):
-                if axes.setdefault(letter, labels) != labels:
+                if letter not in axes:
+                    axes[letter] = labels
+                elif axes[letter] != labels:
                     raise NotEqualError(
                         f"axes with the same names must have equal Labels in `{self._plan.who}`, "
                         f"the {self._where(letter, axes[letter])} and the "
@@ -290,11 +295,12 @@ class _Product:
         )
 
     def block(self) -> TensorBlock:
-        plan = self._plan
-        terms = [operand.letters for operand in plan.operands]
-        values = _arrays.einsum(terms, plan.result.letters, self._arrays)
-        names = dict.fromkeys(name for block in self._blocks for name in block._gradients)
-        gradients = {name: self._gradient(name) for name in names}
+        values = _arrays.einsum(self._plan.terms, self._plan.target, self._arrays)
+        gradients: dict[str, TensorBlock] = {}
+        for block in self._blocks:
+            for name in block._gradients:
+                if name not in gradients:
+                    gradients[name] = self._gradient(name)
         return TensorBlock._of(
             self._shaped(values, (len(self._samples),)),
             self._samples,
@@ -358,8 +364,7 @@ class _Product:
         n_own = len(components) - len(self._blocks[number]._components)
         own = _OWN[:n_own]
         terms, arrays = [], []
-        for n, (axes, array) in enumerate(zip(self._plan.operands, self._arrays)):
-            letters = axes.letters
+        for n, (letters, array) in enumerate(zip(self._plan.terms, self._arrays)):
             if n == number:
                 letters = _ROWS + own + operand.components + operand.properties
                 array = gradient._values
@@ -453,7 +458,12 @@ def _combined(parts: list[Labels], names: tuple[str, ...], like: Labels) -> Labe
         return _single(like)
     if len(parts) == 1:
         return parts[0]
-    sizes = [len(part) for part in parts]
-    positions = np.indices(sizes).reshape(len(sizes), math.prod(sizes))
-    table = np.hstack([part._table[rows] for part, rows in zip(parts, positions)])
-    return parts[0]._like(table, names)
+    table = np.empty((*map(len, parts), len(names)), dtype=np.int32)
+    column = 0
+    for axis, part in enumerate(parts):
+        n_rows, n_columns = part._table.shape
+        shape = [1] * len(parts) + [n_columns]
+        shape[axis] = n_rows
+        table[..., column : column + n_columns] = part._table.reshape(shape)
+        column += n_columns
+    return parts[0]._like(table.reshape(math.prod(table.shape[:-1]), len(names)), names)

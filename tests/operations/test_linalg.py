@@ -155,7 +155,7 @@ def test_dot_refuses():
         dot(plain, block)
     with pytest.raises(ValueError, match=r"no components, got \['c2'\]"):
         dot(plain, make_block(np, rng, components=(2,), rows=None))
-    with pytest.raises(NotEqualError, match="same properties.*4 and 3 entries|3 and 4 entries"):
+    with pytest.raises(NotEqualError, match="same properties.*3 and 4"):
         dot(block, make_block(np, rng, properties=Labels.range("n", 4), rows=None))
     tensor = TensorMap(Labels.range("k", 1), [plain])
     with pytest.raises(NotEqualError, match="the keys differ"):
