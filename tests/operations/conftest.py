@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metatensor import Labels, TensorBlock, TensorMap, operations
+from metatensor import Labels, TensorBlock, TensorMap
+from metatensor import operations as ops
 
 
 def labels(names, rows):
@@ -97,6 +98,10 @@ def two(make):
     return [make(), make(seed=1)]
 
 
+def same(make):
+    return [make(), make()]
+
+
 def two_with_other_rows(make):
     return [make(), make(seed=1, rows="all")]
 
@@ -166,202 +171,174 @@ class Case:
         return self.make(Maker(positive=self.positive, **parts))
 
 
+def reduction(name, removed):
+    return lambda a: getattr(ops, name)(a, removed.split())
+
+
+FULL = labels("atom system", [[4, 0], [0, 1]])
+SYSTEM, N = labels("system", [0]), labels("n", [1])
+BLOCK, MAP = ("block",), ("map",)
+
 ELEMENTWISE = [
-    Case("add", lambda a, b: operations.add(a, b), two),
-    Case("add", lambda a: operations.add(a, 2.5), note="number"),
+    Case("add", lambda a, b: ops.add(a, b), two),
+    Case("add", lambda a: ops.add(a, 2.5), note="number"),
     Case("add", lambda a, b: a + b, two, note="operator"),
     Case("add", lambda a: 2 + a, note="reflected"),
-    Case("subtract", lambda a, b: operations.subtract(a, b), two),
-    Case("subtract", lambda a: operations.subtract(a, 2.5), note="number"),
+    Case("subtract", lambda a, b: ops.subtract(a, b), two),
+    Case("subtract", lambda a: ops.subtract(a, 2.5), note="number"),
     Case("subtract", lambda a, b: a - b, two, note="operator"),
     Case("subtract", lambda a: 2 - a, note="reflected"),
-    Case("multiply", lambda a, b: operations.multiply(a, b), two),
-    Case("multiply", lambda a: operations.multiply(a, -3.0), note="number"),
+    Case("multiply", lambda a, b: ops.multiply(a, b), two),
+    Case("multiply", lambda a: ops.multiply(a, -3.0), note="number"),
     Case("multiply", lambda a, b: a * b, two, note="operator"),
     Case("multiply", lambda a: 2 * a, note="reflected"),
     Case("multiply", lambda a: -a, note="negative"),
-    Case("divide", lambda a, b: operations.divide(a, b), two),
-    Case("divide", lambda a: operations.divide(a, -3.0), note="number"),
+    Case("divide", lambda a, b: ops.divide(a, b), two),
+    Case("divide", lambda a: ops.divide(a, -3.0), note="number"),
     Case("divide", lambda a, b: a / b, two, note="operator"),
     Case("divide", lambda a: 2 / a, note="reflected"),
-    Case("pow", lambda a: operations.pow(a, 3)),
-    Case("pow", lambda a: operations.pow(a, -0.7), note="fraction", positive=True),
-    Case("pow", lambda a: operations.pow(a, 0), note="zero"),
+    Case("pow", lambda a: ops.pow(a, 3)),
+    Case("pow", lambda a: ops.pow(a, -0.7), note="fraction", positive=True),
+    Case("pow", lambda a: ops.pow(a, 0), note="zero"),
     Case("pow", lambda a: a**2, note="operator"),
-    Case("abs", lambda a: operations.abs(a)),
-    Case("exp", lambda a: operations.exp(a)),
-    Case("log", lambda a: operations.log(a), positive=True),
-    Case("sqrt", lambda a: operations.sqrt(a), positive=True),
-    Case("tanh", lambda a: operations.tanh(a)),
-    Case("sin", lambda a: operations.sin(a)),
-    Case("cos", lambda a: operations.cos(a)),
+    Case("pow", lambda a: 2**a, note="reflected"),
+    Case("abs", lambda a: ops.abs(a)),
+    Case("exp", lambda a: ops.exp(a)),
+    Case("log", lambda a: ops.log(a), positive=True),
+    Case("sqrt", lambda a: ops.sqrt(a), positive=True),
+    Case("tanh", lambda a: ops.tanh(a)),
+    Case("sin", lambda a: ops.sin(a)),
+    Case("cos", lambda a: ops.cos(a)),
+    Case("clip", lambda a: ops.clip(a, -1.0, 1.0)),
+    Case("clip", lambda a: ops.clip(a, max=1.0), note="maximum"),
+    Case("where", lambda a, b: ops.where(a > b, a, b), two),
+    Case("where", lambda a: ops.where(a > 0, a, 0.0), note="number"),
 ]
 
 REDUCTIONS = [
-    Case(
-        f"{how}_over_{axis}",
-        lambda a, how=how, axis=axis, names=names: getattr(operations, f"{how}_over_{axis}")(
-            a, names
-        ),
-        note=" ".join(names) or "nothing",
-    )
-    for how in ("sum", "mean", "var", "std", "max", "min")
+    Case(f"{how}_over_{axis}", reduction(f"{how}_over_{axis}", names), note=names or "nothing")
     for axis, removed in {
-        "samples": [["atom"], ["system", "atom"], []],
-        "properties": [["l"], ["n", "l"], []],
+        "samples": ["atom", "system atom", ""],
+        "properties": ["l", "n l", ""],
     }.items()
+    for how in ("sum", "mean", "var", "std", "max", "min", "norm")
     for names in removed
+    if (how, axis) != ("norm", "samples")
+]
+REDUCTIONS += [
+    Case(f"{how}_over_components", reduction(f"{how}_over_components", "m"), components=(1, 2))
+    for how in ("sum", "mean", "norm")
 ]
 
-#: more of one axis than the rest, which has no "nothing"
-NORMS = [
-    Case("norm_over_properties", lambda a: operations.norm_over_properties(a, "l")),
-    Case(
-        "norm_over_properties", lambda a: operations.norm_over_properties(a, ["n", "l"]), note="n l"
-    ),
-    *(
-        Case(
-            f"{how}_over_components",
-            lambda a, how=how: getattr(operations, f"{how}_over_components")(a, "m"),
-            components=(1, 2),
-        )
-        for how in ("sum", "mean", "norm")
-    ),
-]
-
-BLOCK, MAP = ("block",), ("map",)
-SYSTEM = labels("system", [0])
-STRUCTURE = [
-    Case("join", lambda *t: operations.join(t, "samples", add_dimension="t"), two, "samples", MAP),
+JOINING = [
+    Case("join", lambda *t: ops.join(t, "samples", add_dimension="t"), two, "samples", MAP),
     Case(
         "join",
-        lambda *t: operations.join(t, "properties", add_dimension="t"),
+        lambda *t: ops.join(t, "properties", add_dimension="t"),
         two_with_other_rows,
         "properties",
         MAP,
     ),
     Case(
         "join",
-        lambda *t: operations.join(t, "samples", "union", "t"),
+        lambda *t: ops.join(t, "samples", "union", "t"),
         two_with_other_keys,
         "samples union",
         MAP,
     ),
     Case(
         "join",
-        lambda *t: operations.join(t, "properties", "union", "t"),
+        lambda *t: ops.join(t, "properties", "union", "t"),
         two_with_other_keys,
         "properties union",
         MAP,
     ),
     Case(
         "join",
-        lambda *t: operations.join(t, "samples", "intersection", "t"),
+        lambda *t: ops.join(t, "samples", "intersection", "t"),
         two_with_other_keys,
         "intersection",
         MAP,
     ),
     Case(
         "join",
-        lambda a, b: operations.join(
-            [a, operations.rename_dimension(b, "properties", "l", "p")], "properties"
-        ),
+        lambda a, b: ops.join([a, ops.rename_dimension(b, "properties", "l", "p")], "properties"),
         two,
         "other names",
         MAP,
     ),
     Case(
         "join_blocks",
-        lambda *t: operations.join_blocks(t, "samples", add_dimension="t"),
+        lambda *t: ops.join_blocks(t, "samples", add_dimension="t"),
         two,
         "samples",
         BLOCK,
     ),
     Case(
         "join_blocks",
-        lambda *t: operations.join_blocks(t, "properties", add_dimension="t"),
+        lambda *t: ops.join_blocks(t, "properties", add_dimension="t"),
         two_with_other_rows,
         "properties",
         BLOCK,
     ),
-    Case("slice", lambda a: operations.slice(a, "samples", SYSTEM), note="samples"),
-    Case(
-        "slice",
-        lambda a: operations.slice(a, "samples", labels("atom system", [[4, 0], [0, 1]])),
-        note="samples in order",
-    ),
-    Case("slice", lambda a: operations.slice(a, "samples", [-1, 0]), note="positions", kinds=BLOCK),
-    Case("slice", lambda a: operations.slice(a, "properties", labels("n", [1])), note="properties"),
-    Case(
-        "split",
-        lambda a: operations.split(a, "samples", [labels("atom", [3]), SYSTEM])[1],
-        note="samples",
-    ),
-    Case("split", lambda a: operations.split(a, "properties", [[1], [2, 0]])[1], note="properties"),
-    Case("drop_blocks", lambda a: operations.drop_blocks(a, labels("type", [8])), kinds=MAP),
-    Case("drop_empty_blocks", lambda a: operations.drop_empty_blocks(a), kinds=MAP),
-    Case("filter_blocks", lambda a: operations.filter_blocks(a, labels("spin", [-1])), kinds=MAP),
+]
+
+STRUCTURE = [
+    Case("slice", lambda a: ops.slice(a, "samples", SYSTEM), note="samples"),
+    Case("slice", lambda a: ops.slice(a, "samples", FULL), note="samples in order"),
+    Case("slice", lambda a: ops.slice(a, "samples", [-1, 0]), note="positions", kinds=BLOCK),
+    Case("slice", lambda a: ops.slice(a, "properties", N), note="properties"),
+    Case("split", lambda a: ops.split(a, "samples", [FULL, SYSTEM])[1], note="samples"),
+    Case("split", lambda a: ops.split(a, "properties", [[1], [2, 0]])[1], note="properties"),
+    Case("drop_blocks", lambda a: ops.drop_blocks(a, labels("type", [8])), kinds=MAP),
+    Case("drop_empty_blocks", lambda a: ops.drop_empty_blocks(a), kinds=MAP),
+    Case("filter_blocks", lambda a: ops.filter_blocks(a, labels("spin", [-1])), kinds=MAP),
     Case(
         "filter_blocks",
-        lambda a: operations.filter_blocks(a, labels("type", [1, 8]), copy=True),
+        lambda a: ops.filter_blocks(a, labels("type", [1, 8]), copy=True),
         note="copy",
         kinds=MAP,
     ),
-    Case("sort", lambda a: operations.sort(a)),
-    Case("sort", lambda a: operations.sort(a, ["samples", "properties"], True), note="descending"),
-    Case("make_contiguous", lambda a: operations.make_contiguous(a)),
+    Case("sort", lambda a: ops.sort(a)),
+    Case("sort", lambda a: ops.sort(a, ["samples", "properties"], True), note="descending"),
+    Case("append_dimension", lambda a: ops.append_dimension(a, "samples", "x", 3)),
+    Case(
+        "insert_dimension",
+        lambda a: ops.insert_dimension(a, "properties", 0, "x", np.array([2, 3, 1])),
+    ),
+    Case("permute_dimensions", lambda a: ops.permute_dimensions(a, "samples", [1, 0])),
+    Case("remove_dimension", lambda a: ops.remove_dimension(a, "properties", "n")),
+    Case("rename_dimension", lambda a: ops.rename_dimension(a, "samples", "atom", "i")),
+    Case("make_contiguous", lambda a: ops.make_contiguous(a)),
+    Case("detach", lambda a: ops.detach(a)),
+    Case(
+        "requires_grad",
+        lambda a: ops.requires_grad(a),
+        constant="torch follows the values from here on",
+    ),
     Case(
         "remove_gradients",
-        lambda a: operations.remove_gradients(a, ["strain"]),
+        lambda a: ops.remove_gradients(a, ["strain"]),
         note="one",
         gradients=("positions",),
     ),
-    Case("remove_gradients", lambda a: operations.remove_gradients(a), constant="they are removed"),
-    Case("detach", lambda a: operations.detach(a)),
-    Case(
-        "requires_grad",
-        lambda a: operations.requires_grad(a),
-        constant="torch follows the values from here on",
-    ),
-]
-
-DIMENSIONS = [
-    Case(
-        "append_dimension", lambda a: operations.append_dimension(a, "samples", "x", 3), kinds=MAP
-    ),
-    Case(
-        "insert_dimension",
-        lambda a: operations.insert_dimension(a, "properties", 0, "x", np.array([2, 3, 1])),
-        kinds=MAP,
-    ),
-    Case(
-        "permute_dimensions",
-        lambda a: operations.permute_dimensions(a, "samples", [1, 0]),
-        kinds=MAP,
-    ),
-    Case(
-        "remove_dimension", lambda a: operations.remove_dimension(a, "properties", "n"), kinds=MAP
-    ),
-    Case(
-        "rename_dimension",
-        lambda a: operations.rename_dimension(a, "samples", "atom", "i"),
-        kinds=MAP,
-    ),
+    Case("remove_gradients", lambda a: ops.remove_gradients(a), constant="they are removed"),
 ]
 
 PRODUCTS = [
-    Case("dot", lambda a, b: operations.dot(a, b), and_a_constant),
-    Case("outer", lambda a, b: operations.outer(a, b), two_with_other_rows),
+    Case("dot", lambda a, b: ops.dot(a, b), and_a_constant),
+    Case("dot", lambda a, b: a @ b, and_a_constant, note="operator"),
+    Case("outer", lambda a, b: ops.outer(a, b), two_with_other_rows),
     Case(
         "einsum",
-        lambda *t: operations.einsum("system atom | | n l, system atom | | n l -> | | n l", *t),
+        lambda a, b: ops.einsum("system atom | | n l, system atom | | n l -> | | n l", a, b),
         two,
         "samples",
         components=(0,),
     ),
     Case(
         "einsum",
-        lambda *t: operations.einsum(
+        lambda *t: ops.einsum(
             "system atom | m | n l, system atom | m | n l -> system atom | | n l", *t
         ),
         two_with_other_rows,
@@ -370,69 +347,61 @@ PRODUCTS = [
     ),
     Case(
         "einsum",
-        lambda *t: operations.einsum(
-            "system atom | m k | n l, n l | | p -> system atom | k m | p", *t
+        lambda a, b: ops.einsum(
+            "system atom | m k | n l, n l | | p -> system atom | k m | p", a, b
         ),
         and_a_matrix,
         "matrix",
         components=(2,),
     ),
-]
-
-NEW_VALUES = "the values are not computed from those given"
-TELLS = "says something about its arguments"
-CONSTANT = [
-    *(
-        Case(name, lambda a, name=name: getattr(operations, name)(a), constant=NEW_VALUES)
-        for name in ("empty_like", "zeros_like", "ones_like", "random_uniform_like")
-    ),
-    Case(
-        "block_from_array",
-        lambda a: operations.block_from_array(a),
-        numbers,
-        constant="arrays have none",
-    ),
-    Case(
-        "one_hot",
-        lambda a: operations.one_hot(a, Labels.range("a", 3)),
-        table,
-        constant="returns an array",
-    ),
-    Case(
-        "unique_metadata",
-        lambda a: operations.unique_metadata(a, "samples", "system"),
-        constant="returns Labels",
-    ),
     Case(
         "lstsq",
-        lambda a, b: operations.lstsq(a, b, 1e-10),
+        lambda a, b: ops.lstsq(a, b, 1e-10),
         full_rank,
         constant="gradients are used as further equations",
     ),
     Case(
         "solve",
-        lambda a, b: operations.solve(a, b),
+        lambda a, b: ops.solve(a, b),
         square,
         components=(0,),
         constant="the gradients are not used",
     ),
-    Case("is_contiguous", lambda a: operations.is_contiguous(a), constant=TELLS),
+]
+
+NEW_VALUES = "the values are not computed from those given"
+TELLS = "it says something about its arguments"
+CREATION = [
     *(
-        Case(
-            name + end,
-            lambda a, b, name=name + end: getattr(operations, name)(a, b),
-            make,
-            constant=TELLS,
-            note=note,
-        )
-        for name in ("equal", "allclose", "equal_metadata")
-        for end in ("", "_raise")
-        for make, note in [(lambda make: [make(), make()], "same"), (two, "other")]
-        if (end, note) != ("_raise", "other") or name == "equal_metadata"
+        Case(name, lambda a, name=name: getattr(ops, name)(a), constant=NEW_VALUES)
+        for name in ("empty_like", "zeros_like", "ones_like", "random_uniform_like")
+    ),
+    Case("block_from_array", lambda a: ops.block_from_array(a), numbers, constant=NEW_VALUES),
+    Case("one_hot", lambda a: ops.one_hot(a, Labels.range("a", 3)), table, constant=NEW_VALUES),
+    Case("unique_metadata", lambda a: ops.unique_metadata(a, "samples", "system"), constant=TELLS),
+]
+
+COMPARISON = [
+    Case("is_contiguous", lambda a: ops.is_contiguous(a), constant=TELLS),
+    *(
+        Case(name, lambda a, b, name=name: getattr(ops, name)(a, b), two, constant=TELLS)
+        for name in ("equal", "allclose", "equal_metadata", "equal_metadata_raise")
+    ),
+    *(
+        Case(name, lambda a, b, name=name: getattr(ops, name)(a, b), same, "same", constant=TELLS)
+        for name in ("equal", "equal_raise", "allclose", "allclose_raise")
     ),
 ]
 
-CASES = [*ELEMENTWISE, *REDUCTIONS, *NORMS, *STRUCTURE, *DIMENSIONS, *PRODUCTS, *CONSTANT]
+CASES = [
+    *ELEMENTWISE,
+    *REDUCTIONS,
+    *JOINING,
+    *STRUCTURE,
+    *PRODUCTS,
+    *CREATION,
+    *COMPARISON,
+]
 
 #: public functions that do not work on arrays
 NO_ARRAYS = {
@@ -444,6 +413,38 @@ NO_ARRAYS = {
 
 
 # ----------------------------------------------------------------------------- hooks
+
+
+def arrays_of(result):
+    if isinstance(result, TensorBlock):
+        gradients = [array for _, block in result.gradients() for array in arrays_of(block)]
+        return [result.values, *gradients]
+    if isinstance(result, TensorMap | list):
+        return [array for part in result for array in arrays_of(part)]
+    return [result] if hasattr(result, "shape") else []
+
+
+def with_arrays(result, arrays):
+    if isinstance(result, TensorBlock):
+        block = TensorBlock(next(arrays), result.samples, result.components, result.properties)
+        for parameter, gradient in result.gradients():
+            block.add_gradient(parameter, with_arrays(gradient, arrays))
+        return block
+    if isinstance(result, TensorMap):
+        return TensorMap(result.keys, [with_arrays(block, arrays) for block in result])
+    return [with_arrays(part, arrays) for part in result] if isinstance(result, list) else result
+
+
+@pytest.fixture
+def flatten():
+    """Return the arrays of tensors, and a function that makes such tensors of other arrays.
+
+    It calls the public constructors, which check that everything fits together.
+    """
+    return lambda tensors: (
+        arrays_of(tensors),
+        lambda arrays: with_arrays(tensors, iter(arrays)),
+    )
 
 
 @pytest.fixture
