@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import array_api_compat as compat
 import numpy as np
@@ -250,6 +250,29 @@ def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
     return namespace(array).take(array, positions_like(array, positions), axis=axis)
 
 
+def rows_of(factor: Array, positions: npt.NDArray[np.integer[Any]], n_axes: int) -> Array:
+    """Return the rows of an array at host positions, to be combined with arrays of more axes.
+
+    Parameters
+    ----------
+    factor : array, (n_rows, ...)
+        with at most `n_axes` axes
+    positions : array of int, (n,)
+        which rows, on the host
+    n_axes : int
+        number of axes of the result
+
+    Returns
+    -------
+    array, (n, 1, ..., 1, ...)
+        new axes come after the first one
+
+    """
+    rows = take(factor, positions.astype(np.intp, copy=False))
+    extra = n_axes - rows.ndim
+    return rows[(slice(None), *[None] * extra, ...)] if extra else rows
+
+
 def scale_rows(factor: Array, positions: npt.NDArray[np.integer[Any]], array: Array) -> Array:
     """Multiply rows by those rows of a factor that belong to them.
 
@@ -267,12 +290,7 @@ def scale_rows(factor: Array, positions: npt.NDArray[np.integer[Any]], array: Ar
     array
 
     """
-    rows = take(factor, positions.astype(np.intp, copy=False))
-    extra = array.ndim - rows.ndim
-    if extra:
-        xp = namespace(rows)
-        rows = xp.reshape(rows, (rows.shape[0],) + (1,) * extra + tuple(rows.shape[1:]))
-    return rows * array
+    return rows_of(factor, positions, array.ndim) * array
 
 
 def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
@@ -282,6 +300,80 @@ def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
         zeros = type(value) is int and value == 0
         return np.zeros(shape, like.dtype) if zeros else np.full(shape, value, dtype=like.dtype)
     return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
+
+
+def wraps(result: Array, exact: Array) -> bool:
+    """Tell whether integers went beyond their range, given the same numbers in floating point.
+
+    What is not known yet, under compilation or in lazy arrays, is not looked at.
+    """
+    name = library(result)
+    if name == "dask" or (name == "jax" and isinstance(result, sys.modules["jax"].core.Tracer)):
+        return False
+    xp = namespace(result)
+    difference = xp.abs(exact - xp.astype(result, exact.dtype))
+    return bool(xp.any(difference >= 2.0 ** (xp.iinfo(result.dtype).bits - 1)))
+
+
+def as_number(value: Any) -> Any:
+    """Return one number, None for anything else.
+
+    Returns
+    -------
+    int, float, complex, array of no axes, or None
+        an array if it is one, and not of numpy
+
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        if value.shape != () or value.dtype.kind not in "biufc":
+            return None
+        return complex(value) if value.dtype.kind == "c" else float(value)
+    if isinstance(value, (int, float, complex)):
+        return value
+    return value if compat.is_array_api_obj(value) and tuple(value.shape) == () else None
+
+
+def number_like(number: Any, array: Array) -> Any:
+    """Return what :func:`as_number` found as real or complex number to be combined with an array.
+
+    Returns
+    -------
+    float, complex or array of no axes
+        an array, with its autograd history, if it is of the library of `array`; it has the dtype
+        and device of `array` then
+
+    Raises
+    ------
+    TypeError
+        if it is complex and `array` is not, or if its autograd history would be lost
+
+    """
+    if not isinstance(number, (int, float, complex)):
+        if library(number) == library(array):
+            if kind(number) == "complex" != kind(array):
+                _refuse_complex(number, array)
+            return _changed_like(number, array)
+        if getattr(number, "requires_grad", False):
+            raise TypeError(
+                f"a number of {library(number)} that requires grad can only be combined with "
+                f"values of {library(number)}, got values of {library(array)}; detach it first"
+            )
+        number = to_host(number).item()
+    if not isinstance(number, complex):
+        return float(number)
+    return number if kind(array) == "complex" else _refuse_complex(number, array)
+
+
+def _changed_like(number: Array, array: Array) -> Array:
+    changed = namespace(number).astype(number, array.dtype, copy=False)
+    return changed.to(array.device) if library(array) == "torch" else changed
+
+
+def _refuse_complex(number: Any, array: Array) -> NoReturn:
+    raise TypeError(
+        f"a complex number can only be combined with complex values, got {number} and values of "
+        f"dtype {array.dtype}; convert the values with `.to(...)` first"
+    )
 
 
 def empty(like: Array) -> Array:
@@ -349,9 +441,14 @@ def kind(array: Array) -> str:
 
 
 def as_floating(array: Array) -> Array:
-    """Return integers and bools as float64, other numbers as they are."""
+    """Return integers and bools as float64, other numbers as they are.
+
+    They become float32 where jax is not allowed 64 bits.
+    """
     if kind(array) in ("real", "complex"):
         return array
+    if library(array) == "jax":
+        return array.astype(float)
     xp = namespace(array)
     return xp.astype(array, xp.float64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Either = TypeVar("Either", bound="Operators")
 
@@ -11,6 +11,7 @@ class Operators:
     """The operators that blocks and maps have in common.
 
     The other operand is a block or map of the same kind, or one number: of Python, numpy or torch.
+    Comparisons give a block or map of bools, without gradients.
     """
 
     __slots__ = ()
@@ -20,3 +21,66 @@ class Operators:
 
     def __pos__(self: Either) -> Either:
         return self
+
+    def __neg__(self: Either) -> Either:
+        return _call("multiply", self, -1)  # type: ignore[no-any-return]
+
+    def __abs__(self: Either) -> Either:
+        return _call("abs", self)  # type: ignore[no-any-return]
+
+    def __add__(self: Either, other: Any) -> Either:
+        return _call("add", self, other) if _known(other) else NotImplemented
+
+    def __radd__(self: Either, other: Any) -> Either:
+        return _call("add", self, other) if _known(other) else NotImplemented
+
+    def __sub__(self: Either, other: Any) -> Either:
+        return _call("subtract", self, other) if _known(other) else NotImplemented
+
+    def __rsub__(self: Either, other: Any) -> Either:
+        return _call("subtract", other, self) if _known(other) else NotImplemented
+
+    def __mul__(self: Either, other: Any) -> Either:
+        return _call("multiply", self, other) if _known(other) else NotImplemented
+
+    def __rmul__(self: Either, other: Any) -> Either:
+        return _call("multiply", self, other) if _known(other) else NotImplemented
+
+    def __truediv__(self: Either, other: Any) -> Either:
+        return _call("divide", self, other) if _known(other) else NotImplemented
+
+    def __rtruediv__(self: Either, other: Any) -> Either:
+        return _call("divide", other, self) if _known(other) else NotImplemented
+
+    def __pow__(self: Either, other: Any) -> Either:
+        return _call("pow", self, other) if _known(other) else NotImplemented
+
+    def __rpow__(self: Either, other: Any) -> Either:
+        return _call("pow", other, self) if _known(other) else NotImplemented
+
+    def __matmul__(self: Either, other: Any) -> Either:
+        return _call("dot", self, other) if isinstance(other, Operators) else NotImplemented
+
+    def __lt__(self: Either, other: Any) -> Either:
+        return _call("compare", self, other, "<") if _known(other) else NotImplemented
+
+    def __le__(self: Either, other: Any) -> Either:
+        return _call("compare", self, other, "<=") if _known(other) else NotImplemented
+
+    def __gt__(self: Either, other: Any) -> Either:
+        return _call("compare", self, other, ">") if _known(other) else NotImplemented
+
+    def __ge__(self: Either, other: Any) -> Either:
+        return _call("compare", self, other, ">=") if _known(other) else NotImplemented
+
+
+def _known(other: Any) -> bool:
+    """Tell whether an operation says what is wrong with an operand, if anything is."""
+    return isinstance(other, (Operators, int, float, complex)) or hasattr(other, "shape")
+
+
+def _call(name: str, *operands: Any) -> Any:
+    """Call an operation: the only look upwards, to a floor above this one."""
+    from metatensor.operations import elementwise, linalg
+
+    return getattr(linalg if name == "dot" else elementwise, name)(*operands)

@@ -110,6 +110,75 @@ def test_to_host_and_back(xp):
     assert host(_arrays.from_host(read_only, array)).tolist() == [[1.0, 1.0]]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [
+        (np.bool_, "bool"),
+        (np.int8, "integer"),
+        (np.uint8, "integer"),
+        (np.float32, "real"),
+        (np.float64, "real"),
+        (np.complex64, "complex"),
+    ],
+)
+def test_floating_numbers(xp, dtype, kind):
+    array = xp.asarray(NUMBERS.astype(dtype))
+    assert _arrays.kind(array) == kind
+    floating = _arrays.as_floating(array)
+    assert (floating is array) == (kind in ("real", "complex"))
+    assert host(floating).dtype == (dtype if floating is array else np.float64)
+    np.testing.assert_array_equal(host(floating), NUMBERS.astype(dtype))
+
+
+def test_floating_numbers_of_jax_without_64_bits(jax_x32):
+    floating = _arrays.as_floating(jax_x32.numpy.asarray([1, 2]))
+    assert floating.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (1, 1),
+        (1.5, 1.5),
+        (1j, 1j),
+        (True, 1),
+        (np.float32(1.5), 1.5),
+        (np.int8(-1), -1),
+        (np.complex64(2j), 2j),
+        (np.array(3), 3),
+        (np.ones(1), None),
+        (np.str_("1"), None),
+        (np.array(None), None),
+        ("1", None),
+        ([1], None),
+        (None, None),
+    ],
+)
+def test_one_number(value, number):
+    assert _arrays.as_number(value) == number
+
+
+def test_numbers_like_an_array(xp):
+    array = xp.asarray(NUMBERS.astype(np.float32))
+    assert _arrays.number_like(2, array) == 2.0
+    one = xp.asarray(NUMBERS.astype(np.int64))[0, 0, 1]
+    found = _arrays.number_like(_arrays.as_number(one), array)
+    assert found == 1
+    if xp.array_library != "numpy":
+        assert (_arrays.library(found), found.dtype) == (xp.array_library, array.dtype)
+    with pytest.raises(TypeError, match="complex number can only be combined with complex values"):
+        _arrays.number_like(1j, array)
+
+
+def test_rows_of(xp):
+    array = xp.asarray(NUMBERS)
+    rows = _arrays.rows_of(array, np.array([3, 0, 3], dtype=np.int32), 5)
+    assert tuple(rows.shape) == (3, 1, 1, 3, 2)
+    np.testing.assert_array_equal(host(rows)[:, 0, 0], NUMBERS[[3, 0, 3]])
+    none = _arrays.rows_of(array, np.zeros(0, dtype=np.int32), 4)
+    assert tuple(none.shape) == (0, 1, 3, 2)
+
+
 def test_copy_is_contiguous(xp):
     array = _arrays.namespace(xp.asarray(NUMBERS)).permute_dims(xp.asarray(NUMBERS), (2, 0, 1))
     copied = _arrays.copy(array)
