@@ -22,8 +22,21 @@ COMPUTED_BY_DASK = {
 UNKNOWN_NUMBERS = ("empty_like", "random_uniform_like")
 #: why a library does not apply
 NOT_APPLICABLE = {
-    ("one_hot", library): "no Labels with its arrays"
-    for library in ("array_api_strict", "jax", "dask")
+    **{
+        ("one_hot", library): "no Labels with its arrays"
+        for library in ("array_api_strict", "jax", "dask")
+    },
+    **{
+        ("requires_grad", library): "a warning, there is nothing to do"
+        for library in (
+            "numpy",
+            "numpy-readonly",
+            "numpy-strided",
+            "array_api_strict",
+            "jax",
+            "dask",
+        )
+    },
 }
 
 
