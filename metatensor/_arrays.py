@@ -178,7 +178,7 @@ class Copier:
     Parameters
     ----------
     nbytes : int
-        what all the copies will need
+        what all the copies will need at most
 
     """
 
@@ -192,16 +192,33 @@ class Copier:
 
     def copy(self, array: Array) -> Array:
         """Return a C-contiguous copy."""
-        if not self._shares or library(array) != "numpy" or array.nbytes >= self._LARGE:
+        if not self._shares or library(array) != "numpy":
             return copy(array)
-        size = -(-array.nbytes // 64) * 64
-        if size > self._piece.size:
-            self._piece = np.empty(max(size, min(self._PIECE, self._missing)), dtype=np.uint8)
-        memory, self._piece = self._piece[: array.nbytes], self._piece[size:]
-        self._missing -= size
-        copied = memory.view(array.dtype).reshape(array.shape)
+        copied = self._empty(array.shape, array.dtype)
         copied[...] = array
         return copied
+
+    def take(self, array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
+        """Gather entries of one axis at host positions, which must be from 0 to its length."""
+        if not self._shares or library(array) != "numpy":
+            return take(array, positions, axis)
+        shape = list(array.shape)
+        shape[axis] = len(positions)
+        if 0 in shape:
+            return np.empty(shape, dtype=array.dtype)
+        # other modes than "clip" would write to a copy of the result first
+        return array.take(positions, axis, self._empty(tuple(shape), array.dtype), "clip")
+
+    def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes >= self._LARGE:
+            return np.empty(shape, dtype=dtype)
+        size = -(-nbytes // 64) * 64
+        if size > self._piece.size:
+            self._piece = np.empty(max(size, min(self._PIECE, self._missing)), dtype=np.uint8)
+        memory, self._piece = self._piece[:nbytes], self._piece[size:]
+        self._missing -= size
+        return memory.view(dtype).reshape(shape)
 
 
 def is_contiguous(array: Array) -> bool:

@@ -24,6 +24,8 @@ Table = npt.NDArray[np.int32]
 Positions = npt.NDArray[np.intp]
 Scalar = bool | int | float | complex
 
+_FUSED = 1 << 16  # bytes from where on our loop over rows is faster than that of numpy
+
 
 def keys_to_samples(
     keys: Labels,
@@ -443,7 +445,8 @@ def stack_columns(
     indices = _invert([None if part is None else maps[part] for part in order], size)
     values = [None if part is None else parts[part] for part in order]
     shape = first.shape[1:-1]
-    if _arrays.library(first) == "numpy":
+    gathers = any(part is None for part in values) or any(index is not None for index in indices)
+    if _arrays.library(first) == "numpy" and (gathers or first.nbytes >= _FUSED):
         filling = np.full(max(widths), fill, dtype=_native(first))
         joined = joins.gather_columns(
             _flat(values, filling.dtype), indices, widths, size, math.prod(shape), filling
@@ -472,8 +475,13 @@ def components_to_properties(
     )
     if not names:
         _checks.invalid("`dimensions` must name at least one component to move to properties")
-    copier = _arrays.Copier(sum(map(_nbytes, blocks)))
+    copier = copier_for(blocks)
     return [_move_components(block, names, _move_labels(block, names), copier) for block in blocks]
+
+
+def copier_for(blocks: list[TensorBlock]) -> _arrays.Copier:
+    """Return what makes copies of all arrays of blocks, or of parts of them."""
+    return _arrays.Copier(sum(map(_nbytes, blocks)))
 
 
 def _nbytes(block: TensorBlock) -> int:

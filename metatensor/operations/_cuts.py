@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
@@ -27,16 +27,20 @@ class Plan(NamedTuple):
 
 
 def cut_block(
-    block: TensorBlock, axis: str, selections: Sequence[Labels | Positions]
+    block: TensorBlock,
+    axis: str,
+    selections: Sequence[Labels | Positions],
+    copier: _arrays.Copier,
 ) -> list[TensorBlock]:
     """Return new blocks with what each selection takes from the samples or the properties."""
     if not selections:
         return []
     if axis == "samples":
-        return _cut_samples(block, _plan(block._samples, selections))
+        return _cut_samples(block, _plan(block._samples, selections), copier)
     plan = Plan(*cuts.ascending(*_plan(block._properties, selections)))
     tables = cuts.cut(block._properties._table, *plan)
-    return _cut_properties(block, plan, [block._properties._like(table) for table in tables])
+    properties = [block._properties._like(table) for table in tables]
+    return _cut_properties(block, plan, properties, copier)
 
 
 # ---- plans
@@ -112,55 +116,49 @@ def _columns(names: tuple[str, ...], selected: tuple[str, ...]) -> Positions:
 
 
 def _cut_samples(
-    block: TensorBlock, plan: Plan, samples: Positions | None = None
+    block: TensorBlock,
+    plan: Plan,
+    copier: _arrays.Copier,
+    samples: Positions | None = None,
 ) -> list[TensorBlock]:
     """Take rows, and the gradient rows that belong to them, whose samples are numbered anew."""
     tables = cuts.cut(block._samples._table, *plan, samples)
     parts = [
         TensorBlock._of(values, block._samples._like(table), block._components, block._properties)
-        for values, table in zip(_gather(block._values, plan, 0), tables)
+        for values, table in zip(_gather(block._values, plan, 0, copier), tables)
     ]
     for name, gradient in block._gradients.items():
         *rows, positions = cuts.follow(gradient._samples._table, *plan, len(block._samples))
-        for part, piece in zip(parts, _cut_samples(gradient, Plan(*rows), positions)):
+        for part, piece in zip(parts, _cut_samples(gradient, Plan(*rows), copier, positions)):
             part._gradients[name] = piece
     return parts
 
 
-def _cut_properties(block: TensorBlock, plan: Plan, properties: list[Labels]) -> list[TensorBlock]:
+def _cut_properties(
+    block: TensorBlock, plan: Plan, properties: list[Labels], copier: _arrays.Copier
+) -> list[TensorBlock]:
     parts = [
         TensorBlock._of(values, block._samples, block._components, labels)
-        for values, labels in zip(_gather(block._values, plan, -1), properties)
+        for values, labels in zip(_gather(block._values, plan, -1, copier), properties)
     ]
     for name, gradient in block._gradients.items():
-        for part, piece in zip(parts, _cut_properties(gradient, plan, properties)):
+        for part, piece in zip(parts, _cut_properties(gradient, plan, properties, copier)):
             part._gradients[name] = piece
     return parts
 
 
-def _gather(values: _arrays.Array, plan: Plan, axis: int) -> list[_arrays.Array]:
+def _gather(
+    values: _arrays.Array, plan: Plan, axis: int, copier: _arrays.Copier
+) -> list[_arrays.Array]:
     """Return copies of the entries of one axis that each part takes."""
     positions, bounds = plan
-    starts, ends = cuts.runs(positions, bounds), bounds.tolist()
-    if len(starts) == 1:
-        return [_piece(values, starts[0], positions, axis, _arrays.copy)]
-    per_entry = getattr(values, "nbytes", 0) // max(values.shape[axis], 1)
-    copier = _arrays.Copier(per_entry * len(positions))
-    return [
-        _piece(values, start, positions[begin:end], axis, copier.copy)
-        for start, begin, end in zip(starts, ends, ends[1:])
-    ]
-
-
-def _piece(
-    values: _arrays.Array,
-    start: int,
-    positions: Positions,
-    axis: int,
-    copy: Callable[[_arrays.Array], _arrays.Array],
-) -> _arrays.Array:
-    """Return a copy of the entries at some positions, which are a run unless start < 0."""
-    if start < 0:
-        return _arrays.take(values, positions, axis)
-    stop = start + len(positions)
-    return copy(values[start:stop, ...] if axis == 0 else values[..., start:stop])
+    ends = bounds.tolist()
+    gathered = []
+    for start, begin, end in zip(cuts.runs(positions, bounds), ends, ends[1:]):
+        if start < 0:
+            gathered.append(copier.take(values, positions[begin:end], axis))
+            continue
+        stop = start + end - begin
+        run = values[start:stop, ...] if axis == 0 else values[..., start:stop]
+        gathered.append(copier.copy(run))
+    return gathered

@@ -42,8 +42,10 @@ def labels(first: Labels, second: Labels, words: Words = BOTH) -> str | None:
         ]
         if len(rows)
     ]
-    if found or len(first) != len(second):
-        return "; ".join([f"sizes: {words.pair.format(len(first), len(second))}", *found])
+    if len(first) != len(second):
+        found.insert(0, f"sizes: {words.pair.format(len(first), len(second))}")
+    if found:
+        return "; ".join(found)
     position = int(np.argmax((first._table != second._table).any(axis=1)))
     pair = words.pair.format(first[position].print(), second[position].print())
     return f"the same entries in another order, {pair} at position {position}"

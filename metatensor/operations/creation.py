@@ -482,16 +482,14 @@ def unique_metadata(
     if gradient is not None:
         blocks = [block.gradient(gradient) for block in blocks]
     every = [block._samples if axis == "samples" else block._properties for block in blocks]
-    columns = [every[0]._position_of_name(name) for name in checked]
-    rows, _ = sets.merge([_columns(labels, columns) for labels in every], True)
-    return every[0]._like(rows, checked)
+    first = every[0]
+    columns = [first._position_of_name(name) for name in checked]
+    tables = list({id(labels): labels._table for labels in every}.values())
+    if len(columns) == 1:
+        table = np.concatenate([table[:, columns[0] : columns[0] + 1] for table in tables])
+    else:
+        table = np.take(np.concatenate(tables), columns, axis=1)
+    return first._like(sets.unique(table)[0], checked)
 
 
 unique_metadata_block = unique_metadata
-
-
-def _columns(labels: Labels, columns: list[int]) -> Any:
-    """Return columns of a table, the table itself where that is all of them."""
-    if columns == list(range(len(labels._names))):
-        return labels._table
-    return np.ascontiguousarray(labels._table[:, columns])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import index as as_index
 from typing import Any, Literal
 
 import numpy as np
@@ -284,15 +285,17 @@ def _insertion(name: str, values: int | _arrays.Array) -> Callable[[Labels, int]
     if hasattr(values, "shape") and values.shape:
         column = _arrays.to_host(values)
         return lambda labels, position: labels.insert(position, name, column)
-    if not isinstance(values, (int, np.integer)):
+    try:
+        value = as_index(values)
+    except TypeError:
         raise ValueError(
             f"`values` must be an int, or a 1-D array of integers, got {_checks.kind(values)}"
-        )
+        ) from None
     limits = np.iinfo(np.int32)
-    if not limits.min <= values <= limits.max:
-        raise ValueError(f"`values` must fit in int32, got {values}")
+    if not limits.min <= value <= limits.max:
+        raise ValueError(f"`values` must fit in int32, got {value}")
     return lambda labels, position: labels.insert(
-        position, name, np.full(len(labels), values, dtype=np.int32)
+        position, name, np.full(len(labels), value, dtype=np.int32)
     )
 
 

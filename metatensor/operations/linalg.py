@@ -110,7 +110,8 @@ def lstsq(X: Tensor, Y: Tensor, rcond: float | None, driver: str | None = None) 
         singular values below ``rcond`` times the largest count as zero; None is what the array
         library has as default, with a warning, since these defaults differ
     driver : str, optional
-        driver of :func:`torch.linalg.lstsq`; without effect for other libraries
+        driver of ``torch.linalg.lstsq``; without effect for other libraries. The only one on a
+        GPU, "gels", takes all singular values to be large: `rcond` has no effect there.
 
     Returns
     -------

@@ -53,8 +53,9 @@ def einsum(expression: str, *tensors: TensorMap | TensorBlock) -> TensorMap | Te
         "system atom | o3_mu | n, system atom | o3_mu | n -> system atom | | n"
 
     - Axes of the same names are the same axis, and must have equal Labels in all tensors. It can be
-      the samples of one tensor, and the properties or a component of another.
-    - What the result has not is summed; nothing is repeated, moved or conjugated that is not there.
+      the samples of one tensor, and the properties or a component of another. Axes that are not
+      the same need different names, which :func:`rename_dimension` gives them.
+    - What the result has not is summed. Complex numbers are not conjugated.
     - The properties of the result can be those of several tensors, ``n l q``: all combinations of
       the entries, the last ones change fastest. Its samples are one axis.
     - An axis without names, as in ``system | |``, has one entry in tensors, whatever its name, and

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _checks
+from metatensor import _checks, merge
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
-from metatensor.operations._blockwise import Tensor, on_blocks, require_tensor, say_where
+from metatensor.operations._blockwise import (
+    Tensor,
+    on_blocks,
+    require_tensor,
+    say_where,
+)
 from metatensor.operations._cuts import Positions, cut_block
 from metatensor.tensor import TensorMap
 
@@ -84,7 +89,8 @@ def slice(tensor: Tensor, axis: str, selection: Selection) -> Tensor:
     _check_axis(axis)
     selections = [_parse(selection, "selection")]
     _check_names(tensor, axis, selections)
-    return on_blocks(lambda block: cut_block(block, axis, selections)[0], tensor)
+    copier = merge.copier_for([tensor] if isinstance(tensor, TensorBlock) else tensor._blocks)
+    return on_blocks(lambda block: cut_block(block, axis, selections, copier)[0], tensor)
 
 
 #: the same function, under the name it had for blocks
@@ -141,12 +147,13 @@ def split(tensor: Tensor, axis: str, selections: list[Selection]) -> list[Tensor
         raise TypeError(f"`selections` must be a list, got {_checks.kind(selections)}")
     parsed = [_parse(selection, "selections") for selection in selections]
     _check_names(tensor, axis, parsed)
+    copier = merge.copier_for([tensor] if isinstance(tensor, TensorBlock) else tensor._blocks)
     if isinstance(tensor, TensorBlock):
-        return [part._seal(frozen=False) for part in cut_block(tensor, axis, parsed)]
+        return [part._seal(frozen=False) for part in cut_block(tensor, axis, parsed, copier)]
     parts: list[list[TensorBlock]] = []
     try:
         for block in tensor._blocks:
-            parts.append([part._seal() for part in cut_block(block, axis, parsed)])
+            parts.append([part._seal() for part in cut_block(block, axis, parsed, copier)])
     except Exception as error:
         say_where(error, tensor._keys, len(parts))
         raise

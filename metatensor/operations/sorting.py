@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays, _checks
+from metatensor import _arrays, _checks, merge
 from metatensor._core import joins, rows, sets
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
-from metatensor.operations._blockwise import Tensor, on_blocks
+from metatensor.operations._blockwise import Tensor, on_blocks, require_tensor
 from metatensor.tensor import TensorMap
 
 __all__ = ["sort", "sort_block"]
@@ -62,9 +63,11 @@ def sort(tensor: Tensor, axes: str | Sequence[str] = "all", descending: bool = F
 
     """
     chosen = _parse(axes, isinstance(tensor, TensorMap))
-    result = on_blocks(_sort_block, tensor, chosen, bool(descending))
-    if "keys" in chosen and isinstance(tensor, TensorMap):
-        keys, order = _sorted(tensor._keys, bool(descending))
+    require_tensor(tensor)
+    copier = merge.copier_for([tensor] if isinstance(tensor, TensorBlock) else tensor._blocks)
+    result = on_blocks(_sort_block, tensor, _Sorting(chosen, bool(descending), copier))
+    if isinstance(result, TensorMap) and "keys" in chosen:
+        keys, order = _sorted(result._keys, bool(descending))
         if order is not None:
             return TensorMap._of(keys, [result._blocks[position] for position in order.tolist()])
     return result
@@ -102,46 +105,55 @@ def _sorted(labels: Labels, descending: bool) -> tuple[Labels, Order]:
     return labels._like(np.take(table, order, axis=0)), order
 
 
-def _sort_block(block: TensorBlock, axes: frozenset[str], descending: bool) -> TensorBlock:
+class _Sorting(NamedTuple):
+    """What is sorted, and how."""
+
+    axes: frozenset[str]
+    descending: bool
+    copier: _arrays.Copier
+
+
+def _sort_block(block: TensorBlock, sorting: _Sorting) -> TensorBlock:
     properties, order = block._properties, None
-    if "properties" in axes:
-        properties, order = _sorted(properties, descending)
-    return _sort_parts(block, block._samples, (properties, order), axes, descending)
+    if "properties" in sorting.axes:
+        properties, order = _sorted(properties, sorting.descending)
+    return _sort_parts(block, block._samples, properties, order, sorting)
 
 
 def _sort_parts(
-    block: TensorBlock,
-    samples: Labels,
-    properties: tuple[Labels, Order],
-    axes: frozenset[str],
-    descending: bool,
+    block: TensorBlock, samples: Labels, properties: Labels, columns: Order, sorting: _Sorting
 ) -> TensorBlock:
     """Sort a block, or a gradient, whose samples were numbered anew."""
-    given, order = samples, None
-    if "samples" in axes:
-        samples, order = _sorted(samples, descending)
-    components = list(block._components)
-    values = _take(block._values, order, 0)
-    if "components" in axes:
-        for axis, labels in enumerate(components):
-            components[axis], moved = _sorted(labels, descending)
-            values = _take(values, moved, axis + 1)
-    values = _take(values, properties[1], -1)
+    renumbered, order = samples is not block._samples, None
+    if "samples" in sorting.axes:
+        samples, order = _sorted(samples, sorting.descending)
+    components, orders = list(block._components), [order]
+    for axis, labels in enumerate(block._components):
+        moved = None
+        if "components" in sorting.axes:
+            components[axis], moved = _sorted(labels, sorting.descending)
+        orders.append(moved)
+    orders.append(columns)
     where = None if order is None else joins.invert(order, len(order))
     gradients = {}
     for name, gradient in block._gradients.items():
         numbered = gradient._samples
         if where is not None:
             numbered = numbered._like(joins.renumber(numbered._table, where))
-        gradients[name] = _sort_parts(gradient, numbered, properties, axes, descending)
+        gradients[name] = _sort_parts(gradient, numbered, properties, columns, sorting)
+    values = _take_all(block._values, orders, sorting.copier)
     if (
         values is block._values
-        and given is block._samples
-        and all(part is block._gradients[name] for name, part in gradients.items())
+        and not renumbered
+        and all(gradient is block._gradients[name] for name, gradient in gradients.items())
     ):
         return block
-    return TensorBlock._of(values, samples, tuple(components), properties[0], gradients)
+    return TensorBlock._of(values, samples, tuple(components), properties, gradients)
 
 
-def _take(values: _arrays.Array, order: Order, axis: int) -> _arrays.Array:
-    return values if order is None else _arrays.take(values, order, axis)
+def _take_all(values: _arrays.Array, orders: list[Order], copier: _arrays.Copier) -> _arrays.Array:
+    """Put the entries of each axis in another order; only the last array made stays."""
+    moves = [(axis, order) for axis, order in enumerate(orders) if order is not None]
+    for axis, order in moves[:-1]:
+        values = _arrays.take(values, order, axis)
+    return copier.take(values, moves[-1][1], moves[-1][0]) if moves else values

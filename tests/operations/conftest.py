@@ -1,12 +1,15 @@
 """One table of all operations: how each is called, and on what.
 
-Tests that have an argument ``operation`` run once for every case of the table; those with ``rule``
-run for the cases that have gradients, and with ``n_components`` for each number of components.
+Tests that have an argument ``operation`` run once for every case of the table, those with ``rule``
+for the cases that have gradients, and with ``n_components`` and ``rows`` for each number of
+components and gradient rows for all, some or no samples.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -219,7 +222,7 @@ ELEMENTWISE = [
     Case("cos", lambda a: ops.cos(a)),
     Case("clip", lambda a: ops.clip(a, -1.0, 1.0)),
     Case("clip", lambda a: ops.clip(a, max=1.0), note="maximum"),
-    Case("where", lambda a, b: ops.where(a > b, a, b), two),
+    Case("where", lambda a, b: ops.where(a > 0, a, b), two),
     Case("where", lambda a: ops.where(a > 0, a, 0.0), note="number"),
 ]
 
@@ -411,6 +414,9 @@ CASES = [
     *COMPARISON,
 ]
 
+RULES = [case for case in CASES if not case.constant]
+ROWS = ["all", "some", "no"]
+
 #: public functions that do not work on arrays
 NO_ARRAYS = {
     "record_history": "switches the record of operations on",
@@ -461,17 +467,37 @@ def names():
     return {case.name for case in CASES} | NO_ARRAYS.keys()
 
 
+def combinations(every):
+    """Yield rules with numbers of components and rows of gradients.
+
+    Not every one, but one for each function, another one each time.
+    """
+    seen = set()
+    for rule in RULES:
+        chosen = len(seen)
+        wanted = rule.components[chosen % len(rule.components)], ROWS[chosen // 3 % 3]
+        for number, rows in product(rule.components, ROWS):
+            if every or (rule.name not in seen and (number, rows) == wanted):
+                yield pytest.param(rule, number, rows, id=f"{rule}-{number}-{rows}")
+        seen.add(rule.name)
+
+
 def pytest_generate_tests(metafunc):
-    if "operation" in metafunc.fixturenames:
+    names = metafunc.fixturenames
+    if "operation" in names:
         metafunc.parametrize("operation", CASES, ids=str)
-    if "rule" in metafunc.fixturenames:
-        rules = [case for case in CASES if not case.constant]
-        if "n_components" in metafunc.fixturenames:
-            pairs = [(case, number) for case in rules for number in case.components]
-            ids = [f"{case}-{number}" for case, number in pairs]
-            metafunc.parametrize(("rule", "n_components"), pairs, ids=ids)
-        else:
-            metafunc.parametrize("rule", rules, ids=str)
+    if "n_components" in names:
+        every = "slow" not in names or "METATENSOR_ALL_GRADIENTS" in os.environ
+        metafunc.parametrize(("rule", "n_components", "rows"), list(combinations(every)))
+    elif "rule" in names:
+        metafunc.parametrize("rule", RULES, ids=str)
+
+
+@pytest.fixture
+def slow():
+    """Tell that a test is slow: without METATENSOR_ALL_GRADIENTS in the environment, it runs for
+    one combination of each function.
+    """
 
 
 def pytest_terminal_summary(terminalreporter):
