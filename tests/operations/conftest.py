@@ -462,6 +462,12 @@ def flatten():
 
 
 @pytest.fixture
+def rules():
+    """All cases whose gradients are derivatives."""
+    return RULES
+
+
+@pytest.fixture
 def names():
     """Names of all public functions."""
     return {case.name for case in CASES} | NO_ARRAYS.keys()

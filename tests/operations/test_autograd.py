@@ -25,28 +25,28 @@ def number_of(flatten):
     return arrays_and_number
 
 
-@pytest.mark.parametrize("kind", ["block", "map"])
-def test_torch(rule, kind, number_of):
+def test_torch(rule, number_of):
     torch = pytest.importorskip("torch")
-    if kind not in rule.kinds or rule.name == "detach":
-        pytest.skip(f"is not for a {kind}, or cuts the graph")
-    arguments = rule.arguments(
-        asarray=torch.asarray, kind=kind, n_components=rule.components[-1], sizes=(3, 2)
-    )
-    arrays, number = number_of(rule, arguments, torch.asarray)
-    arrays = [array.requires_grad_() for array in arrays]
-    assert torch.autograd.gradcheck(number, arrays, fast_mode=True)
+    for kind in rule.kinds:
+        arguments = rule.arguments(
+            asarray=torch.asarray, kind=kind, n_components=rule.components[-1], sizes=(3, 2)
+        )
+        arrays, number = number_of(rule, arguments, torch.asarray)
+        arrays = [array.requires_grad_() for array in arrays]
+        if rule.name == "detach":
+            assert not number(*arrays).requires_grad
+        else:
+            assert torch.autograd.gradcheck(number, arrays, fast_mode=True)
 
 
-#: some of each theme, as jax takes its time to compile
-WITH_JAX = ["divide", "tanh", "std_over_samples", "norm_over_properties", "join_blocks", "einsum"]
-
-
-def test_jax(rule, number_of):
+@pytest.mark.parametrize(
+    "name", ["divide", "tanh", "std_over_samples", "norm_over_properties", "join_blocks", "einsum"]
+)
+def test_jax(name, rules, number_of):
+    """Some of each theme, compiled, as compiling takes long."""
     jax = pytest.importorskip("jax")
     test_util = pytest.importorskip("jax.test_util")
-    if rule.name not in WITH_JAX or rule.kinds[0] != "block":
-        pytest.skip("not one of those tried with jax")
+    rule = next(rule for rule in rules if rule.name == name)
     arguments = rule.arguments(
         asarray=jax.numpy.asarray, n_components=rule.components[0], gradients=("positions",)
     )
