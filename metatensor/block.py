@@ -143,8 +143,10 @@ class TensorBlock(Operators):
         if self._gradients:
             prefix = "" if parameter is None else f"{parameter}/"
             for name, gradient in self._gradients.items():
-                if not gradient._frozen or gradient._parameter != prefix + name:
+                if not gradient._frozen:
                     gradient._seal(prefix + name)
+                elif gradient._parameter != prefix + name:  # that of another block
+                    self._gradients[name] = gradient._freeze(prefix + name)
         return self
 
     # ---- access

@@ -248,6 +248,39 @@ def test_segment_sum_of_every_library(xp, groups):
     np.testing.assert_array_equal(host(summed), expected)
 
 
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("groups", [[1, 1, 0, 2], [0, 0, 0, 0], [3, 0, 2, 1], [0] * 40 + [1] * 3])
+@pytest.mark.parametrize("which", ["sum", "max", "min"])
+def test_segments_along_an_axis(xp, which, groups, axis):
+    groups = np.array(groups, dtype=np.intp)
+    size = groups.max() + 1
+    rows = np.random.default_rng(0).normal(size=(len(groups), 2, 3))
+    rows[1, 1, 1] = np.nan
+    expected = np.stack([getattr(rows[groups == g], which)(axis=0) for g in range(size)])
+    if axis == -1:
+        rows, expected = rows.transpose(1, 2, 0), expected.transpose(1, 2, 0)
+    function = getattr(_arrays, f"segment_{which}")
+    found = host(function(xp.asarray(rows), groups, size, axis))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("which", ["sum", "max", "min"])
+def test_segments_of_nothing(xp, which, axis):
+    function = getattr(_arrays, f"segment_{which}")
+    found = function(xp.asarray(np.zeros((0, 0))), np.zeros(0, dtype=np.intp), 0, axis)
+    assert tuple(found.shape) == (0, 0)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int32", "uint8", "float32", "float64", "complex64"])
+def test_kind(xp, dtype):
+    array = xp.asarray(np.ones((2, 1), dtype))
+    kinds = {"b": "bool", "i": "integer", "u": "integer", "f": "real", "c": "complex"}
+    assert _arrays.kind(array) == kinds[np.dtype(dtype).kind]
+    exact = np.dtype(dtype).kind in "biu"
+    assert host(_arrays.as_floating(array)).dtype == (np.float64 if exact else dtype)
+
+
 # ---------------------------------------------------------------------------------- equality
 
 

@@ -924,3 +924,20 @@ def test_nothing_refers_to_a_block_afterwards():
         with pytest.raises(MetatensorError):
             block.add_gradient("g", block)
     assert sys.getrefcount(block) == before
+
+
+def test_results_of_operations_leave_the_names_of_shared_gradients_alone():
+    block = with_second_derivatives()
+    gradient = block.gradient("g")
+    shifted = gradient + 1.0
+    assert shifted.gradient("h")._parameter == "h"
+    assert gradient.gradient("h")._parameter == "g/h"
+
+
+def with_second_derivatives():
+    axes = Labels("sample", np.array([[0]])), [], Labels.range("p", 1)
+    gradient = TensorBlock(np.ones((1, 1)), *axes)
+    gradient.add_gradient("h", TensorBlock(np.ones((1, 1)), *axes))
+    block = TensorBlock(np.ones((1, 1)), Labels.range("s", 1), [], Labels.range("p", 1))
+    block.add_gradient("g", gradient)
+    return block

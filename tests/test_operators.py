@@ -158,17 +158,13 @@ def test_numbers_of_array_libraries(symbol, xp):
         assert symbol(number, tensor) == symbol(2, tensor)
 
 
-def test_products_of_properties(monkeypatch):
-    """What a product is, is tested with `dot`."""
-    seen = []
-
-    def dot(*tensors):
-        seen.append(tensors)
-        return tensors[0]
-
-    monkeypatch.setattr(metatensor.operations.linalg, "dot", dot, raising=False)
-    assert MAPS[0] @ MAPS[1] is MAPS[0]
-    assert seen == [(MAPS[0], MAPS[1])]
+def test_products_of_properties():
+    other = TensorBlock(B.values, B.samples, [], B.properties)
+    assert A @ other == metatensor.dot(A, other)
+    assert (A @ other).values.tolist() == (A.values @ B.values.T).tolist()
+    keys = MAPS[0].keys
+    maps = TensorMap(keys, [A, A]), TensorMap(keys, [other, other])
+    assert maps[0] @ maps[1] == metatensor.dot(*maps)
 
 
 def test_in_place_operators_make_new_tensors(tensor):

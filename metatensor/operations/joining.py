@@ -34,6 +34,8 @@ def join(
 ) -> Tensor:
     """Put tensors below each other, along the samples, or next to each other, along properties.
 
+    ``concatenate`` is another name of this function. Values are copied.
+
     Gradients: joined likewise, gradients of gradients too. Along the samples, their rows are
     numbered anew. Along properties they have the rows of all tensors, where values that a tensor
     has not are zero.
