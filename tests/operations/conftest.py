@@ -67,7 +67,7 @@ class Maker:
         if not self.positive:
             values *= rng.choice([-1, 1], size=values.shape)
         block = TensorBlock(
-            self.asarray(values.reshape(shape).astype(self.dtype)),
+            self._array(values.reshape(shape)),
             labels("system atom", SAMPLES[:n_samples]),
             components,
             PROPERTIES,
@@ -75,11 +75,16 @@ class Maker:
         for parameter in self.gradients:
             samples, own = self._axes(parameter, n_samples)
             shape = (len(samples), *map(len, [*own, *components, PROPERTIES]))
-            values = self.asarray(rng.normal(size=shape).astype(self.dtype))
+            values = self._array(rng.normal(size=shape))
             block.add_gradient(
                 parameter, TensorBlock(values, samples, [*own, *components], PROPERTIES)
             )
         return block
+
+    def _array(self, numbers):
+        if np.issubdtype(self.dtype, np.complexfloating):
+            numbers = numbers * np.exp(0.3j)
+        return self.asarray(numbers.astype(self.dtype))
 
     def _axes(self, parameter, n_samples):
         """Return gradient samples, which are not sorted, and the components of the gradient."""
@@ -130,9 +135,7 @@ def square(make):
 
 def and_a_matrix(make):
     """Make a block whose samples are the properties of the other."""
-    matrix = make.asarray(
-        np.random.default_rng(1).normal(size=(len(PROPERTIES), 2)).astype(make.dtype)
-    )
+    matrix = make._array(np.random.default_rng(1).normal(size=(len(PROPERTIES), 2)))
     return [make(), TensorBlock(matrix, PROPERTIES, [], Labels.range("p", 2))]
 
 
@@ -163,6 +166,10 @@ class Case:
     components: tuple[int, ...] = (0, 1, 2)
     #: the values must be
     positive: bool = False
+    #: works for complex numbers
+    complex: bool = True
+    #: in all arguments together, so that gradients of gradients are carried
+    linear: bool = True
     #: why the result has no gradients, or none that are derivatives of its values
     constant: str = ""
     #: gradients of the result
@@ -199,35 +206,41 @@ ELEMENTWISE = [
     Case("subtract", lambda a: ops.subtract(a, 2.5), note="number"),
     Case("subtract", lambda a, b: a - b, two, note="operator"),
     Case("subtract", lambda a: 2 - a, note="reflected"),
-    Case("multiply", lambda a, b: ops.multiply(a, b), two),
+    Case("multiply", lambda a, b: ops.multiply(a, b), two, linear=False),
     Case("multiply", lambda a: ops.multiply(a, -3.0), note="number"),
-    Case("multiply", lambda a, b: a * b, two, note="operator"),
+    Case("multiply", lambda a, b: a * b, two, "operator", linear=False),
     Case("multiply", lambda a: 2 * a, note="reflected"),
     Case("multiply", lambda a: -a, note="negative"),
-    Case("divide", lambda a, b: ops.divide(a, b), two),
+    Case("divide", lambda a, b: ops.divide(a, b), two, linear=False),
     Case("divide", lambda a: ops.divide(a, -3.0), note="number"),
-    Case("divide", lambda a, b: a / b, two, note="operator"),
-    Case("divide", lambda a: 2 / a, note="reflected"),
-    Case("pow", lambda a: ops.pow(a, 3)),
-    Case("pow", lambda a: ops.pow(a, -0.7), note="fraction", positive=True),
-    Case("pow", lambda a: ops.pow(a, 0), note="zero"),
-    Case("pow", lambda a: a**2, note="operator"),
-    Case("pow", lambda a: 2**a, note="reflected"),
-    Case("abs", lambda a: ops.abs(a)),
-    Case("exp", lambda a: ops.exp(a)),
-    Case("log", lambda a: ops.log(a), positive=True),
-    Case("sqrt", lambda a: ops.sqrt(a), positive=True),
-    Case("tanh", lambda a: ops.tanh(a)),
-    Case("sin", lambda a: ops.sin(a)),
-    Case("cos", lambda a: ops.cos(a)),
-    Case("clip", lambda a: ops.clip(a, -1.0, 1.0)),
-    Case("clip", lambda a: ops.clip(a, max=1.0), note="maximum"),
-    Case("where", lambda a, b: ops.where(a > 0, a, b), two),
-    Case("where", lambda a: ops.where(a > 0, a, 0.0), note="number"),
+    Case("divide", lambda a, b: a / b, two, "operator", linear=False),
+    Case("divide", lambda a: 2 / a, note="reflected", linear=False),
+    Case("pow", lambda a: ops.pow(a, 3), linear=False),
+    Case("pow", lambda a: ops.pow(a, -0.7), note="fraction", positive=True, linear=False),
+    Case("pow", lambda a: ops.pow(a, 0), note="zero", linear=False),
+    Case("pow", lambda a: a**2, note="operator", linear=False),
+    Case("pow", lambda a: 2**a, note="reflected", linear=False),
+    Case("abs", lambda a: ops.abs(a), linear=False),
+    Case("exp", lambda a: ops.exp(a), linear=False),
+    Case("log", lambda a: ops.log(a), positive=True, linear=False),
+    Case("sqrt", lambda a: ops.sqrt(a), positive=True, linear=False),
+    Case("tanh", lambda a: ops.tanh(a), linear=False),
+    Case("sin", lambda a: ops.sin(a), linear=False),
+    Case("cos", lambda a: ops.cos(a), linear=False),
+    Case("clip", lambda a: ops.clip(a, -1.0, 1.0), complex=False),
+    Case("clip", lambda a: ops.clip(a, max=1.0), note="maximum", complex=False),
+    Case("where", lambda a, b: ops.where(a > 0, a, b), two, complex=False),
+    Case("where", lambda a: ops.where(a > 0, a, 0.0), note="number", complex=False),
 ]
 
 REDUCTIONS = [
-    Case(f"{how}_over_{axis}", reduction(f"{how}_over_{axis}", names), note=names or "nothing")
+    Case(
+        f"{how}_over_{axis}",
+        reduction(f"{how}_over_{axis}", names),
+        note=names or "nothing",
+        complex=how not in ("max", "min"),
+        linear=how in ("sum", "mean"),
+    )
     for axis, removed in {
         "samples": ["atom", "system atom", ""],
         "properties": ["l", "n l", ""],
@@ -237,7 +250,12 @@ REDUCTIONS = [
     if (how, axis) != ("norm", "samples")
 ]
 REDUCTIONS += [
-    Case(f"{how}_over_components", reduction(f"{how}_over_components", "m"), components=(1, 2))
+    Case(
+        f"{how}_over_components",
+        reduction(f"{how}_over_components", "m"),
+        components=(1, 2),
+        linear=how != "norm",
+    )
     for how in ("sum", "mean", "norm")
 ]
 
@@ -339,13 +357,14 @@ STRUCTURE = [
 PRODUCTS = [
     Case("dot", lambda a, b: ops.dot(a, b), and_a_constant),
     Case("dot", lambda a, b: a @ b, and_a_constant, note="operator"),
-    Case("outer", lambda a, b: ops.outer(a, b), two_with_other_rows),
+    Case("outer", lambda a, b: ops.outer(a, b), two_with_other_rows, linear=False),
     Case(
         "einsum",
         lambda a, b: ops.einsum("system atom | | n l, system atom | | n l -> | | n l", a, b),
         two,
         "samples",
         components=(0,),
+        linear=False,
     ),
     Case(
         "einsum",
@@ -355,6 +374,7 @@ PRODUCTS = [
         two_with_other_rows,
         "components",
         components=(1,),
+        linear=False,
     ),
     Case(
         "einsum",
