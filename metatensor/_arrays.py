@@ -1,7 +1,8 @@
-"""Which array library is it? The only file that asks.
+"""Which array library is it? Only this file asks, and the files named ``_array_*`` beside it.
 
-Everything else calls the array-API namespace that :func:`namespace` returns, or one of the
-functions below for what the standard lacks.
+Everything else calls the array-API namespace that :func:`namespace` returns, or a function of these
+files for what the standard lacks: here what every operation needs, there sums over groups, linear
+algebra, and moves to other libraries, dtypes and devices.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import array_api_compat as compat
 import numpy as np
 import numpy.typing as npt
 
-from metatensor._core import nearness, segments
+from metatensor._core import nearness
 
 #: a value array of any library
 Array = Any
@@ -25,9 +26,6 @@ Array = Any
 _NAMESPACES: dict[type, ModuleType] = {}
 _LIBRARIES: dict[type, str] = {np.ndarray: "numpy"}
 _KINDS: dict[tuple[str, Any], str] = {}
-# what the compiled sums over groups take, by the characters of numpy
-_SUMMED_DTYPES = frozenset("fdFDbBhHiIlLqQ")
-_WEIGHED_DTYPES = frozenset("fd")
 
 
 def namespace(*arrays: Array) -> ModuleType:
@@ -470,171 +468,6 @@ def as_floating(array: Array) -> Array:
     return xp.astype(array, xp.float64)
 
 
-def segment_sum(array: Array, groups: npt.NDArray[np.intp], size: int, axis: int = 0) -> Array:
-    """Sum the rows of each group, out of place.
-
-    Parameters
-    ----------
-    array : array, (n, ...) or (..., n)
-        numbers
-    groups : array of intp, (n,)
-        number of the group of each entry of the axis, on the host
-    size : int
-        how many groups there are
-    axis : {0, -1}
-        what is summed
-
-    Returns
-    -------
-    array, (size, ...) or (..., size)
-        of the same dtype. Rows are added in their order, or pairwise if the library can not.
-
-    """
-    name = library(array)
-    if name == "numpy":
-        return _numpy_segment_sum(array, groups, size, axis)
-    if size == 0 or len(groups) == 0:
-        return full(_with_axis(array, axis, size), 0, array)
-    if name == "torch":
-        zeros = full(_with_axis(array, axis, size), 0, array)
-        return zeros.index_add(axis, positions_like(array, groups), array)
-    if name == "jax":
-        zeros = full(_with_axis(array, axis, size), 0, array)
-        return zeros.at[_along(axis, groups)].add(array)
-    if name == "dask":
-        return _map_blocks(segment_sum, array, groups, size, axis)
-    return _segment_fold("add", array, groups, size, axis)
-
-
-def segment_max(array: Array, groups: npt.NDArray[np.intp], size: int, axis: int = 0) -> Array:
-    """Return the largest of the rows of each group, which must all have rows; NaN propagates.
-
-    See :func:`segment_sum` for the parameters.
-    """
-    return _segment_extreme("max", array, groups, size, axis)
-
-
-def segment_min(array: Array, groups: npt.NDArray[np.intp], size: int, axis: int = 0) -> Array:
-    """Return the smallest of the rows of each group; see :func:`segment_max`."""
-    return _segment_extreme("min", array, groups, size, axis)
-
-
-def _segment_extreme(
-    which: str, array: Array, groups: npt.NDArray[np.intp], size: int, axis: int
-) -> Array:
-    name = library(array)
-    if size == 0 or len(groups) == 0:
-        return full(_with_axis(array, axis, size), 0, array)
-    if name == "numpy":
-        order = np.argsort(groups, kind="stable")
-        starts = np.searchsorted(groups[order], np.arange(size))
-        reduce = np.maximum if which == "max" else np.minimum
-        return reduce.reduceat(np.take(array, order, axis=axis), starts, axis=axis)
-    if name == "torch":
-        shape = _with_axis(array, axis, size)
-        positions = positions_like(array, groups)
-        positions = positions.reshape((-1,) + (1,) * (array.ndim - 1)) if axis == 0 else positions
-        return full(shape, 0, array).scatter_reduce(
-            axis, positions.expand_as(array), array, f"a{which}", include_self=False
-        )
-    if name == "jax":
-        first = np.unique(groups, return_index=True)[1]
-        start = take(array, first, axis)
-        return getattr(start.at[_along(axis, groups)], which)(array)
-    if name == "dask":
-        function = segment_max if which == "max" else segment_min
-        return _map_blocks(function, array, groups, size, axis)
-    return _segment_fold(f"{which}imum", array, groups, size, axis)
-
-
-def _with_axis(array: Array, axis: int, size: int) -> tuple[int, ...]:
-    """Return the shape of an array with another size of the first or last axis."""
-    shape = tuple(array.shape)
-    return (size, *shape[1:]) if axis == 0 else (*shape[:-1], size)
-
-
-def _along(axis: int, groups: npt.NDArray[np.intp]) -> Any:
-    return groups if axis == 0 else (..., groups)
-
-
-def _numpy_segment_sum(
-    array: npt.NDArray[Any], groups: npt.NDArray[np.intp], size: int, axis: int
-) -> npt.NDArray[Any]:
-    shape = _with_axis(array, axis, size)
-    if array.dtype.char not in _SUMMED_DTYPES:
-        sums = np.zeros(shape, dtype=array.dtype)
-        np.add.at(sums, _along(axis, groups), array)
-        return sums
-    rows = _native(array)
-    if axis == 0:
-        rows = rows.reshape(len(rows), math.prod(shape[1:]))
-        return segments.segment_sum(rows, groups, size).reshape(shape)
-    rows = rows.reshape(math.prod(shape[:-1]), len(groups))
-    return segments.segment_sum_columns(rows, groups, size).reshape(shape)
-
-
-def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return what kernels read: C-contiguous, in the byte order of the machine."""
-    if array.flags.c_contiguous and array.dtype.isnative:
-        return array
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-
-
-def _map_blocks(
-    function: Any, array: Array, groups: npt.NDArray[np.intp], size: int, axis: int
-) -> Array:
-    """Apply a sum over groups to the blocks of a dask array, none of which cuts a group."""
-    axis %= array.ndim
-    whole = array.rechunk({axis: -1})
-    chunks = [*whole.chunks]
-    chunks[axis] = (size,)
-    where = 0 if axis == 0 else -1
-    return whole.map_blocks(
-        function, groups=groups, size=size, axis=where, chunks=tuple(chunks), dtype=array.dtype
-    )
-
-
-def _segment_fold(
-    combine: str, array: Array, groups: npt.NDArray[np.intp], size: int, axis: int
-) -> Array:
-    """Combine neighbours of one group, and again what comes of it, until one row is left.
-
-    This needs nothing but `take`, and the work is that of a few passes, however many groups there
-    are and however different their sizes. Groups without rows get zeros.
-    """
-    xp = namespace(array)
-    numbers, counts = np.unique(groups, return_counts=True)
-    array = take(array, np.argsort(groups, kind="stable"), axis)
-    while counts.max() > 1:
-        halves = (counts + 1) // 2
-        pair = np.arange(halves.sum()) - np.repeat(np.cumsum(halves) - halves, halves)
-        left = np.repeat(np.cumsum(counts) - counts, halves) + 2 * pair
-        alone = 2 * pair + 1 == np.repeat(counts, halves)
-        first, second = take(array, left, axis), take(array, left + ~alone, axis)
-        keep = positions_like(array, alone)
-        keep = xp.reshape(keep, (-1,) + (1,) * (array.ndim - 1)) if axis == 0 else keep
-        array, counts = xp.where(keep, first, getattr(xp, combine)(first, second)), halves
-    if len(numbers) == size:
-        return array
-    rows = np.full(size, len(numbers))
-    rows[numbers] = np.arange(len(numbers))
-    return take(
-        xp.concat([array, full(_with_axis(array, axis, 1), 0, array)], axis=axis), rows, axis
-    )
-
-
-def segment_sum_squares(array: Array, groups: npt.NDArray[np.intp], centres: Array) -> Array:
-    """Sum the squared distances of the rows of each group from its centre, (n_groups, ...)."""
-    if _has_kernel(array):
-        rows, centre = _native(array), _native(centres)
-        columns = math.prod(rows.shape[1:])
-        sums = segments.segment_sum_squares(
-            rows.reshape(len(rows), columns), groups, centre.reshape(len(centre), columns)
-        )
-        return sums.reshape(centres.shape)
-    return segment_sum(squares(array - take(centres, groups)), groups, centres.shape[0])
-
-
 def squares(array: Array) -> Array:
     """Return the squares of numbers, or of the absolute values of complex ones."""
     if kind(array) != "complex":
@@ -642,59 +475,6 @@ def squares(array: Array) -> Array:
     xp = namespace(array)
     real, imaginary = xp.real(array), xp.imag(array)
     return real * real + imaginary * imaginary
-
-
-def segment_sum_products(
-    array: Array,
-    groups: npt.NDArray[np.intp],
-    size: int,
-    weights: Array,
-    rows: npt.NDArray[np.integer[Any]],
-    centres: Array | None = None,
-    centre_rows: npt.NDArray[np.intp] | None = None,
-) -> Array:
-    """Multiply rows by weights, and sum those of each group.
-
-    Parameters
-    ----------
-    array : array, (n, ..., ...)
-        numbers
-    groups : array of intp, (n,)
-        number of the group of each row, on the host
-    size : int
-        how many groups there are
-    weights : array, (n_weights, ...)
-        see :func:`scale_rows`; of the same library
-    rows : array of int, (n,)
-        which row of the weights belongs to each row, on the host
-    centres : array, (n_centres, ...), optional
-        subtracted from the weights
-    centre_rows : array of intp, (n_weights,), optional
-        which row of `centres` is subtracted from each row of the weights, on the host
-
-    Returns
-    -------
-    array, (size, ..., ...)
-        the real part, if the numbers are complex, of the products with the conjugate weights
-
-    """
-    if _has_kernel(array):
-        values, weight = _native(array), _native(weights)
-        columns = math.prod(weight.shape[1:])
-        repeats = math.prod(values.shape[1 : 1 + values.ndim - weight.ndim])
-        sums = segments.segment_sum_products(
-            values.reshape(len(values), repeats, columns),
-            groups,
-            size,
-            weight.reshape(len(weight), columns),
-            rows.astype(np.intp, copy=False),
-            None if centres is None else _native(centres).reshape(len(centres), columns),
-            centre_rows,
-        )
-        return sums.reshape(size, *values.shape[1:])
-    if centres is not None and centre_rows is not None:
-        weights = weights - take(centres, centre_rows)
-    return segment_sum(real_product(weights, rows, array), groups, size)
 
 
 def real_product(weights: Array, rows: npt.NDArray[np.integer[Any]], array: Array) -> Array:
@@ -705,13 +485,19 @@ def real_product(weights: Array, rows: npt.NDArray[np.integer[Any]], array: Arra
     return xp.real(scale_rows(xp.conj(weights), rows, array))
 
 
-def root(square: Array) -> Array:
-    """Return the square root of numbers that are not negative; zero gets a derivative of zero."""
-    xp = namespace(square)
+def divide_new(total: Array, divisor: Array) -> Array:
+    """Divide an array that nobody else has, in its own memory if the library allows that."""
+    if library(total) == "numpy":
+        return np.divide(total, divisor, out=total)
+    return total / divisor
+
+
+def root_of_new(square: Array) -> Array:
+    """Return the square root of an array that nobody else has; the derivative at zero is zero."""
     if library(square) == "numpy":
-        return xp.sqrt(square)
+        return np.sqrt(square, out=square)
     # autograd would multiply an infinite derivative by zero
-    return xp.where(square == 0, square, xp.sqrt(nonzero(square)))
+    return namespace(square).where(square == 0, square, namespace(square).sqrt(nonzero(square)))
 
 
 def nonzero(array: Array) -> Array:
@@ -720,10 +506,6 @@ def nonzero(array: Array) -> Array:
     return array + (
         zero if library(array) == "numpy" else namespace(array).astype(zero, array.dtype)
     )
-
-
-def _has_kernel(array: Array) -> bool:
-    return library(array) == "numpy" and array.dtype.char in _WEIGHED_DTYPES
 
 
 def promote(*arrays: Array) -> Sequence[Array]:
@@ -735,137 +517,6 @@ def promote(*arrays: Array) -> Sequence[Array]:
     xp = namespace(*arrays)
     dtype = xp.result_type(*arrays)
     return [xp.astype(array, dtype, copy=False) for array in arrays]
-
-
-def einsum(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
-    """Multiply arrays, and sum over the axes that the result has not.
-
-    Parameters
-    ----------
-    terms : sequence of str
-        a letter for each axis of each array, none twice in one array
-    result : str
-        a letter for each axis of the result
-    arrays : sequence of array
-        of one library
-
-    Returns
-    -------
-    array
-
-    """
-    arrays = promote(*arrays)
-    expression = ",".join(terms) + "->" + result
-    if library(arrays[0]) == "numpy":
-        return np.einsum(expression, *arrays, optimize=_is_large(terms, result, arrays))
-    xp = namespace(*arrays)
-    if hasattr(xp, "einsum"):
-        return xp.einsum(expression, *arrays)
-    return _einsum_in_steps(terms, result, arrays)
-
-
-def _is_large(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> bool:
-    """Tell whether searching a matrix product in a product pays for numpy."""
-    if len(arrays) != 2:
-        return len(arrays) > 2
-    if math.prod([array.size for array in arrays]) < 20_000:
-        return False
-    first, second = map(set, terms)
-    if not (first - second and second - first and first & second - set(result)):
-        return False
-    sizes: dict[str, int] = {}
-    for term, array in zip(terms, arrays):
-        sizes.update(zip(term, array.shape))
-    return math.prod(sizes.values()) > 20_000
-
-
-def _einsum_in_steps(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
-    """Multiply one array after the other; the standard has no einsum."""
-    xp = namespace(*arrays)
-    letters, product = terms[0], arrays[0]
-    for number in range(1, len(terms) + 1):
-        kept = set(result).union(*terms[number:])
-        summed = tuple([axis for axis, letter in enumerate(letters) if letter not in kept])
-        if summed:
-            product = xp.sum(product, axis=summed, dtype=product.dtype)
-            letters = "".join([letter for letter in letters if letter in kept])
-        if number < len(terms):
-            joined = letters + "".join([name for name in terms[number] if name not in letters])
-            factor = _spread(arrays[number], terms[number], joined)
-            letters, product = joined, _spread(product, letters, joined) * factor
-    return xp.permute_dims(product, tuple([letters.index(letter) for letter in result]))
-
-
-def _spread(array: Array, letters: str, joined: str) -> Array:
-    """Return an array with axes of size 1 where it has none of the letters."""
-    xp = namespace(array)
-    order = [letters.index(letter) for letter in joined if letter in letters]
-    sizes = dict(zip(letters, array.shape))
-    shape = tuple([sizes.get(letter, 1) for letter in joined])
-    return xp.reshape(xp.permute_dims(array, tuple(order)), shape)
-
-
-def lstsq(features: Array, targets: Array, rcond: float | None, driver: str | None) -> Array:
-    """Return the solution W of the smallest norm that minimises ``|features @ W - targets|``.
-
-    Parameters
-    ----------
-    features, targets : array, (n_rows, n_columns) and (n_rows, n_targets)
-        of one library and dtype
-    rcond : float or None
-        relative cut-off for singular values; None is the default of the library
-    driver : str or None
-        for torch
-
-    Returns
-    -------
-    array, (n_columns, n_targets)
-
-    """
-    name = library(features)
-    if name == "torch":
-        linalg = sys.modules["torch"].linalg
-        return linalg.lstsq(features, targets, rcond=rcond, driver=driver).solution
-    if name in ("numpy", "jax"):
-        return namespace(features).linalg.lstsq(features, targets, rcond=rcond)[0]
-    if name == "dask":  # a small problem, whose chunks are no blocks of equations
-        return namespace(features).asarray(
-            lstsq(to_host(features), to_host(targets), rcond, driver)
-        )
-    xp = namespace(features, targets)
-    if 0 in features.shape or 0 in targets.shape:
-        return full((features.shape[1], targets.shape[1]), 0, features)
-    left, singular, right = xp.linalg.svd(features, full_matrices=False)
-    if rcond is None:
-        rcond = float(xp.finfo(singular.dtype).eps) * max(features.shape)
-    kept = singular > rcond * xp.max(singular)
-    one = xp.ones_like(singular)
-    inverse = xp.where(kept, one / xp.where(kept, singular, one), xp.zeros_like(singular))
-    return _adjoint(right) @ (inverse[:, None] * (_adjoint(left) @ targets))
-
-
-def _adjoint(matrix: Array) -> Array:
-    xp = namespace(matrix)
-    return xp.conj(matrix).T if xp.isdtype(matrix.dtype, "complex floating") else matrix.T
-
-
-def solve(matrix: Array, targets: Array) -> Array:
-    """Return W with ``matrix @ W = targets``, or raise numpy's LinAlgError."""
-    name, xp = library(matrix), namespace(matrix, targets)
-    if name == "dask":  # a small problem, whose chunks are no square matrices
-        return xp.asarray(solve(to_host(matrix), to_host(targets)))
-    if name == "torch":
-        torch = sys.modules["torch"]
-        try:
-            return torch.linalg.solve(matrix, targets)
-        except torch.linalg.LinAlgError as error:
-            raise np.linalg.LinAlgError(f"singular matrix: {error}") from error
-    solution = xp.linalg.solve(matrix, targets)
-    if name == "jax" and not isinstance(solution, sys.modules["jax"].core.Tracer):
-        finite = [bool(xp.all(xp.isfinite(array))) for array in (matrix, targets, solution)]
-        if finite == [True, True, False]:
-            raise np.linalg.LinAlgError("singular matrix")
-    return solution
 
 
 class Tolerance(NamedTuple):
@@ -942,136 +593,3 @@ def readable(array: Array) -> npt.NDArray[Any]:
         xp = namespace(array)
         array = xp.astype(array, xp.float32)
     return to_host(array)
-
-
-class Target(NamedTuple):
-    """Where ``to`` moves data: anything that is None stays as it is."""
-
-    dtype: Any = None
-    device: Any = None
-    arrays: str | None = None
-    non_blocking: bool = False
-
-
-_BACKENDS = {"numpy": "numpy", "torch": "torch", "jax": "jax.numpy", "cupy": "cupy"}
-
-
-def parse_target(*args: Any, **kwargs: Any) -> Target:
-    """Sort the arguments of ``to`` by their types.
-
-    A str or torch.device is a device, what looks like a dtype is a dtype, None is ignored.
-
-    Raises
-    ------
-    TypeError
-        for an argument of another type.
-    ValueError
-        for a device or dtype given twice, or an unknown library.
-
-    """
-    given: dict[str, Any] = {"dtype": kwargs.get("dtype"), "device": kwargs.get("device")}
-    for value in args:
-        if value is None:
-            continue
-        what = _target_kind(value)
-        if given[what] is not None:
-            raise ValueError(f"`to` got more than one {what}: {given[what]!r} and {value!r}")
-        given[what] = value
-    arrays = kwargs.get("arrays")
-    if arrays is not None and arrays not in _BACKENDS:
-        raise ValueError(f"`arrays` must be one of {list(_BACKENDS)}, got {arrays!r}")
-    return Target(arrays=arrays, non_blocking=bool(kwargs.get("non_blocking", False)), **given)
-
-
-def _target_kind(value: Any) -> str:
-    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
-    if isinstance(value, (str, getattr(torch, "device", str), getattr(jax, "Device", str))):
-        return "device"
-    if isinstance(value, (np.dtype, getattr(torch, "dtype", np.dtype))):
-        return "dtype"
-    if isinstance(value, type) and (
-        issubclass(value, (np.number, np.bool_))
-        or value in (float, int, bool, complex)
-        or isinstance(getattr(value, "dtype", None), np.dtype)  # such as jax.numpy.float32
-    ):
-        return "dtype"
-    raise TypeError(f"`to` takes a device or a dtype, got an argument of type {type(value)}")
-
-
-def convert(array: Array, target: Target) -> Array:
-    """Move an array: first to another library, then to another dtype, then to another device."""
-    if target.arrays is not None and target.arrays != library(array):
-        array = _change_library(array, target.arrays, target.dtype)
-    if target.dtype is not None:
-        array = _change_dtype(array, target.dtype)
-    if target.device is not None:
-        array = _change_device(array, target.device, target.non_blocking)
-    return array
-
-
-def _change_library(array: Array, name: str, dtype: Any) -> Array:
-    if name == "numpy":
-        return to_host(array)
-    try:
-        module = importlib.import_module(_BACKENDS[name])
-    except ImportError as error:
-        raise ImportError(
-            f"arrays={name!r} needs the package {name!r}, which is not installed"
-        ) from error
-    host = to_host(array)
-    host = host.astype(host.dtype.newbyteorder("="), copy=False)
-    if name == "torch":
-        # torch shares memory, ignores that numpy arrays are read-only, and has no negative strides
-        shareable = host.flags.writeable and all(stride >= 0 for stride in host.strides)
-        return module.from_numpy(host if shareable else host.copy())
-    if dtype is not None:
-        host = host.astype(dtype, copy=False)
-    moved = module.asarray(host)
-    if moved.dtype != host.dtype:
-        raise ValueError(
-            f"{name} would turn {host.dtype} into {moved.dtype}; convert the values first, or "
-            "allow 64-bit numbers with `jax.config.update('jax_enable_x64', True)`"
-        )
-    return moved
-
-
-def _change_dtype(array: Array, dtype: Any) -> Array:
-    name = library(array)
-    if name == "numpy":
-        try:
-            wanted = np.dtype(dtype)
-        except TypeError as error:
-            raise TypeError(
-                f"`dtype` must be a numpy dtype for numpy arrays, got {dtype!r}"
-            ) from error
-        if wanted.kind not in "biufc":
-            raise TypeError(f"`dtype` must be bool, integer, real or complex, got {wanted}")
-        return array.astype(wanted, copy=False)
-    if name == "torch":
-        torch = sys.modules["torch"]
-        if not isinstance(dtype, torch.dtype) and dtype not in (bool, int, float, complex):
-            raise TypeError(f"`dtype` must be a torch.dtype for torch tensors, got {dtype!r}")
-        return array.to(dtype=dtype)
-    return namespace(array).astype(array, dtype, copy=False)
-
-
-def _change_device(array: Array, where: Any, non_blocking: bool) -> Array:
-    name = library(array)
-    if name == "numpy":
-        if str(where) != "cpu":
-            raise ValueError(
-                f"numpy arrays can only be on device 'cpu', got {where!r}; use arrays='torch'"
-            )
-        return array
-    try:
-        if name == "torch":
-            found = sys.modules["torch"].device(where)
-        elif name == "jax" and isinstance(where, str):
-            found = sys.modules["jax"].devices(where)[0]
-        else:
-            found = where
-    except RuntimeError as error:
-        raise ValueError(f"{name} has no device {where!r}: {error}") from error
-    if name == "torch":
-        return array.to(device=found, non_blocking=non_blocking)
-    return compat.to_device(array, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from metatensor import _arrays, _checks, _display
+from metatensor import _array_conversion, _arrays, _checks, _display
 from metatensor._operators import Operators
 from metatensor.labels import Labels
 
@@ -364,11 +364,13 @@ class TensorBlock(Operators):
         dtype('float32')
 
         """
-        return self._to(_arrays.parse_target(*args, **kwargs))
+        return self._to(_array_conversion.parse_target(*args, **kwargs))
 
-    def _to(self, target: _arrays.Target, frozen: bool = False) -> TensorBlock:
+    def _to(self, target: _array_conversion.Target, frozen: bool = False) -> TensorBlock:
         labels = (lambda labels: labels._along(target)) if target.arrays or target.device else None
-        return self._map(lambda values: _arrays.convert(values, target), labels, frozen=frozen)
+        return self._map(
+            lambda values: _array_conversion.convert(values, target), labels, frozen=frozen
+        )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         from metatensor.io import pickling

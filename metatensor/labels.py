@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays, _checks, _display
+from metatensor import _array_conversion, _arrays, _checks, _display
 from metatensor._core import sets
 from metatensor._core.base import EntryBase, LabelsBase, counting, entry_at, use_entry_type
 from metatensor._core.rows import first_duplicate
@@ -692,22 +692,22 @@ class Labels(LabelsBase):
         True
 
         """
-        target = _arrays.parse_target(*args, **kwargs)
+        target = _array_conversion.parse_target(*args, **kwargs)
         if target.dtype is not None:
             raise ValueError(f"the dtype of Labels is always int32, got {target.dtype!r}")
         return self._to(target)
 
-    def _to(self, target: _arrays.Target) -> Labels:
+    def _to(self, target: _array_conversion.Target) -> Labels:
         if target.arrays not in (None, "numpy", "torch"):
             target = target._replace(arrays="numpy", device=None)
-        values = _arrays.convert(self.values, target._replace(dtype=None))
+        values = _array_conversion.convert(self.values, target._replace(dtype=None))
         if values is self.values:
             return self
         return Labels._of(
             self._names, self._table, None if isinstance(values, np.ndarray) else values
         )
 
-    def _along(self, target: _arrays.Target) -> Labels:
+    def _along(self, target: _array_conversion.Target) -> Labels:
         """Return what goes with an array moved to `target`: numpy stays on the host."""
         if self._tensor is None and target.arrays != "torch":
             return self
@@ -886,8 +886,8 @@ def _with_tensor(table: Table, like: _arrays.Array) -> tuple[Table, Any]:
     if like is None or _arrays.library(like) != "torch":
         return table, None
     table.flags.writeable = False
-    where = _arrays.Target(arrays="torch", device=like.device)
-    return table, _arrays.convert(table, where)
+    where = _array_conversion.Target(arrays="torch", device=like.device)
+    return table, _array_conversion.convert(table, where)
 
 
 def _to_int32(values: npt.NDArray[Any]) -> Table:

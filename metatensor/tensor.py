@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metatensor import _arrays, _checks, _display, merge
+from metatensor import _array_conversion, _arrays, _checks, _display, merge
 from metatensor._operators import Operators
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock, first_difference
@@ -505,7 +505,7 @@ class TensorMap(Operators):
 
     def to(self, *args: Any, **kwargs: Any) -> TensorMap:
         """Return the map in another array library, dtype or device, as :meth:`TensorBlock.to`."""
-        target = _arrays.parse_target(*args, **kwargs)
+        target = _array_conversion.parse_target(*args, **kwargs)
         keys = self._keys._along(target) if target.arrays or target.device else self._keys
         return TensorMap._of(keys, [block._to(target, True) for block in self._blocks], self._info)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metatensor import Labels, TensorBlock, _arrays
+from metatensor import Labels, TensorBlock, _array_conversion, _array_groups, _arrays
 
 NUMBERS = np.arange(24.0).reshape(4, 3, 2)
 
@@ -237,14 +237,14 @@ def test_segment_sum_against_a_loop(groups):
     for group, row in zip(groups, rows, strict=True):
         expected[group] += row
     positions = np.array(groups, dtype=np.intp)
-    np.testing.assert_array_equal(_arrays.segment_sum(rows, positions, 5), expected)
+    np.testing.assert_array_equal(_array_groups.segment_sum(rows, positions, 5), expected)
 
 
 @pytest.mark.parametrize("groups", [[1, 1, 0, 4], [0, 0, 0, 0], [4, 3, 2, 1]])
 def test_segment_sum_of_every_library(xp, groups):
     expected = np.zeros((5, 3, 2))
     np.add.at(expected, groups, NUMBERS)
-    summed = _arrays.segment_sum(xp.asarray(NUMBERS), np.array(groups), 5)
+    summed = _array_groups.segment_sum(xp.asarray(NUMBERS), np.array(groups), 5)
     np.testing.assert_array_equal(host(summed), expected)
 
 
@@ -259,7 +259,7 @@ def test_segments_along_an_axis(xp, which, groups, axis):
     expected = np.stack([getattr(rows[groups == g], which)(axis=0) for g in range(size)])
     if axis == -1:
         rows, expected = rows.transpose(1, 2, 0), expected.transpose(1, 2, 0)
-    function = getattr(_arrays, f"segment_{which}")
+    function = getattr(_array_groups, f"segment_{which}")
     found = host(function(xp.asarray(rows), groups, size, axis))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
@@ -267,7 +267,7 @@ def test_segments_along_an_axis(xp, which, groups, axis):
 @pytest.mark.parametrize("axis", [0, -1])
 @pytest.mark.parametrize("which", ["sum", "max", "min"])
 def test_segments_of_nothing(xp, which, axis):
-    function = getattr(_arrays, f"segment_{which}")
+    function = getattr(_array_groups, f"segment_{which}")
     found = function(xp.asarray(np.zeros((0, 0))), np.zeros(0, dtype=np.intp), 0, axis)
     assert tuple(found.shape) == (0, 0)
 
@@ -308,36 +308,38 @@ def test_equal_of_what_numpy_has_not():
 
 
 def test_target_of_positional_arguments():
-    assert _arrays.parse_target() == _arrays.Target()
-    target = _arrays.parse_target(None, np.float32, "cpu", arrays="numpy", non_blocking=True)
-    assert target == _arrays.Target(np.float32, "cpu", "numpy", True)
+    assert _array_conversion.parse_target() == _array_conversion.Target()
+    target = _array_conversion.parse_target(
+        None, np.float32, "cpu", arrays="numpy", non_blocking=True
+    )
+    assert target == _array_conversion.Target(np.float32, "cpu", "numpy", True)
 
 
 def test_target_knows_torch_and_jax():
     torch = pytest.importorskip("torch")
-    target = _arrays.parse_target(torch.device("cpu"), torch.float16)
+    target = _array_conversion.parse_target(torch.device("cpu"), torch.float16)
     assert (target.device, target.dtype) == (torch.device("cpu"), torch.float16)
     jax = pytest.importorskip("jax")
-    target = _arrays.parse_target(jax.devices()[0], jax.numpy.float16)
+    target = _array_conversion.parse_target(jax.devices()[0], jax.numpy.float16)
     assert (target.device, target.dtype) == (jax.devices()[0], jax.numpy.float16)
 
 
 @pytest.mark.parametrize("value", [3, 1.0, [], (), True, object(), int.__add__, dict, NUMBERS])
 def test_target_refuses(value):
     with pytest.raises(TypeError, match="takes a device or a dtype"):
-        _arrays.parse_target(value)
+        _array_conversion.parse_target(value)
 
 
 def test_same_array_when_nothing_changes(xp):
     array = xp.asarray(NUMBERS)
-    assert _arrays.convert(array, _arrays.Target()) is array
-    assert _arrays.convert(array, _arrays.Target(dtype=array.dtype)) is array
+    assert _array_conversion.convert(array, _array_conversion.Target()) is array
+    assert _array_conversion.convert(array, _array_conversion.Target(dtype=array.dtype)) is array
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch", "jax"])
 def test_change_of_library(xp, name):
     pytest.importorskip(name)
-    moved = _arrays.convert(xp.asarray(NUMBERS), _arrays.Target(arrays=name))
+    moved = _array_conversion.convert(xp.asarray(NUMBERS), _array_conversion.Target(arrays=name))
     assert _arrays.library(moved) == name
     np.testing.assert_array_equal(host(moved), NUMBERS)
 
@@ -346,15 +348,17 @@ def test_change_of_library(xp, name):
 @pytest.mark.parametrize("dtype", [">f8", ">i4", ">c16"])
 def test_other_libraries_get_native_byte_order(name, dtype):
     pytest.importorskip(name)
-    moved = _arrays.convert(NUMBERS.astype(dtype), _arrays.Target(arrays=name))
+    moved = _array_conversion.convert(NUMBERS.astype(dtype), _array_conversion.Target(arrays=name))
     np.testing.assert_array_equal(host(moved), NUMBERS)
 
 
 def test_jax_does_not_narrow_silently(jax_x32):
     for values in (NUMBERS, np.array([[2**40]]), NUMBERS.astype(complex)):
         with pytest.raises(ValueError, match="jax would turn"):
-            _arrays.convert(values, _arrays.Target(arrays="jax"))
-    moved = _arrays.convert(NUMBERS, _arrays.Target(arrays="jax", dtype=np.float32))
+            _array_conversion.convert(values, _array_conversion.Target(arrays="jax"))
+    moved = _array_conversion.convert(
+        NUMBERS, _array_conversion.Target(arrays="jax", dtype=np.float32)
+    )
     assert isinstance(moved, jax_x32.Array)
     assert moved.dtype == np.float32
 
@@ -363,24 +367,27 @@ def test_devices_of_jax():
     jax = pytest.importorskip("jax")
     array = jax.numpy.ones((2, 2))
     for where in ("cpu", jax.devices()[0]):
-        assert _arrays.device(_arrays.convert(array, _arrays.Target(device=where))) in (
-            jax.devices("cpu")
-        )
+        assert _arrays.device(
+            _array_conversion.convert(array, _array_conversion.Target(device=where))
+        ) in (jax.devices("cpu"))
     with pytest.raises(ValueError, match="jax has no device 'nowhere'"):
-        _arrays.convert(array, _arrays.Target(device="nowhere"))
+        _array_conversion.convert(array, _array_conversion.Target(device="nowhere"))
 
 
 def test_devices_of_torch():
     torch = pytest.importorskip("torch")
     array = torch.ones(2, 2)
     for where in ("cpu", torch.device("cpu")):
-        assert _arrays.convert(array, _arrays.Target(device=where)) is array
-    assert _arrays.convert(array, _arrays.Target(device="meta")).device.type == "meta"
+        assert _array_conversion.convert(array, _array_conversion.Target(device=where)) is array
+    assert (
+        _array_conversion.convert(array, _array_conversion.Target(device="meta")).device.type
+        == "meta"
+    )
     with pytest.raises(ValueError, match="torch has no device 'float32'"):
-        _arrays.convert(array, _arrays.Target(device="float32"))
+        _array_conversion.convert(array, _array_conversion.Target(device="float32"))
 
 
 def test_a_library_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ImportError, match="needs the package 'cupy'"):
-        _arrays.convert(NUMBERS, _arrays.Target(arrays="cupy"))
+        _array_conversion.convert(NUMBERS, _array_conversion.Target(arrays="cupy"))

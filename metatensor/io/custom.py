@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays
+from metatensor import _array_conversion, _arrays
 from metatensor._core.zip_reader import ArchiveReader
 from metatensor.block import TensorBlock
 from metatensor.io import _files, _reading
@@ -76,7 +76,9 @@ def create_numpy_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDAr
 
 def create_torch_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     """Make the torch tensor, in main memory, that the loading functions are to fill."""
-    return _arrays.convert(np.empty(shape, dtype), _arrays.Target(arrays="torch"))
+    return _array_conversion.convert(
+        np.empty(shape, dtype), _array_conversion.Target(arrays="torch")
+    )
 
 
 def _into(create_array: CreateArray) -> _reading.Values:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays
+from metatensor import _array_conversion, _arrays
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
 from metatensor.tensor import TensorMap
@@ -44,7 +44,7 @@ def labels_of_table(
     if place is None:
         return labels
     return labels._to(
-        _arrays.Target(arrays=place[0], device=None if place[1] == "cpu" else place[1])
+        _array_conversion.Target(arrays=place[0], device=None if place[1] == "cpu" else place[1])
     )
 
 
@@ -72,7 +72,7 @@ def block_of_parts(
 ) -> TensorBlock:
     """Make a block of the parts of one; its values go back to the library they came from."""
     if library == "torch":
-        values = _arrays.convert(values, _arrays.Target(arrays="torch"))
+        values = _array_conversion.convert(values, _array_conversion.Target(arrays="torch"))
     frozen = {name: gradient._freeze(name) for name, gradient in gradients.items()}
     return TensorBlock._of(values, samples, components, properties, frozen)
 

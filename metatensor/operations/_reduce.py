@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays, _checks
+from metatensor import _array_groups, _arrays, _checks
 from metatensor._arrays import Array
 from metatensor._core import joins, sets
 from metatensor.block import TensorBlock
@@ -61,13 +61,13 @@ class Reduction(NamedTuple):
 
 
 def _mean(groups: Any, x: Array) -> tuple[Array, None]:
-    return groups.sum(x) / groups.counts(x), None
+    return _arrays.divide_new(groups.sum(x), groups.counts(x)), None
 
 
 def _var(groups: Any, x: Array) -> tuple[Array, Array]:
     mean, _ = _mean(groups, x)
     total = groups.sum_squares(x, mean)
-    return total / groups.counts(total), mean
+    return _arrays.divide_new(total, groups.counts(total)), mean
 
 
 def _var_weights(groups: Any, x: Array, var: Array, mean: Array) -> Weights:
@@ -77,7 +77,7 @@ def _var_weights(groups: Any, x: Array, var: Array, mean: Array) -> Weights:
 
 def _std(groups: Any, x: Array) -> tuple[Array, Array]:
     var, mean = _var(groups, x)
-    return _arrays.root(var), mean
+    return _arrays.root_of_new(var), mean
 
 
 def _std_weights(groups: Any, x: Array, std: Array, mean: Array) -> Weights:
@@ -85,7 +85,7 @@ def _std_weights(groups: Any, x: Array, std: Array, mean: Array) -> Weights:
 
 
 def _norm(groups: Any, x: Array) -> tuple[Array, None]:
-    return _arrays.root(groups.sum(_arrays.squares(x))), None
+    return _arrays.root_of_new(groups.sum(_arrays.squares(x))), None
 
 
 def _norm_weights(groups: Any, x: Array, norm: Array, _: None) -> Weights:
@@ -133,15 +133,15 @@ class _Segments:
 
     def sum(self, x: Array) -> Array:
         """Sum each group."""
-        return _arrays.segment_sum(x, self.groups, self.size, self.axis)
+        return _array_groups.segment_sum(x, self.groups, self.size, self.axis)
 
     def max(self, x: Array) -> Array:
         """Return the largest value of each group."""
-        return _arrays.segment_max(x, self.groups, self.size, self.axis)
+        return _array_groups.segment_max(x, self.groups, self.size, self.axis)
 
     def min(self, x: Array) -> Array:
         """Return the smallest value of each group."""
-        return _arrays.segment_min(x, self.groups, self.size, self.axis)
+        return _array_groups.segment_min(x, self.groups, self.size, self.axis)
 
     def spread(self, y: Array) -> Array:
         """Return for each entry what its group has."""
@@ -209,11 +209,11 @@ class SampleGroups(_Segments):
 
     def sum_squares(self, x: Array, centre: Array) -> Array:
         """Sum the squared distances from the centre of each group."""
-        return _arrays.segment_sum_squares(x, self.groups, centre)
+        return _array_groups.segment_sum_squares(x, self.groups, centre)
 
     def sum_gradient(self, groups: SampleGroups, gradient: TensorBlock, weights: Weights) -> Array:
         """Sum gradient samples by their own groups, with the weights of these samples."""
-        return _arrays.segment_sum_products(
+        return _array_groups.segment_sum_products(
             gradient._values,
             groups.groups,
             groups.size,
@@ -287,9 +287,9 @@ class ComponentGroups:
         return self._count
 
     def sum(self, x: Array) -> Array:
-        """Sum over the axes."""
+        """Sum over the axes, to a new array."""
         if not self.axes:
-            return x
+            return _arrays.copy(x)
         return _arrays.namespace(x).sum(x, axis=self.axes, dtype=x.dtype)
 
     def sum_gradient(
@@ -405,7 +405,7 @@ def _reduce_gradients(
             values = groups.sum_gradient(own, gradient, weights)
             values = _arrays.scale_rows(weights.scale, samples._table[:, 0], values)
         if reduction.average:
-            values = values / own.counts(values)
+            values = _arrays.divide_new(values, own.counts(values))
         nested = _reduce_gradients(gradient, own, reduction, None) if gradient._gradients else {}
         gradients[name] = TensorBlock._of(values, samples, components, properties, nested)
     return gradients

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
-from metatensor import _arrays
+from metatensor import _array_algebra, _arrays
 from metatensor._checks import NotEqualError, component_names
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
@@ -167,7 +167,7 @@ def _lstsq_blocks(
         parts.append(_folded(gradient._values))
         other_parts.append(_folded(second._values))
     features, targets = _arrays.promote(_stacked(parts), _stacked(other_parts))
-    return _weights(_arrays.lstsq(features, targets, rcond, driver), block, other)
+    return _weights(_array_algebra.lstsq(features, targets, rcond, driver), block, other)
 
 
 @operation
@@ -227,7 +227,7 @@ def solve(X: Tensor, Y: Tensor) -> Tensor:
 def _solve_blocks(block: TensorBlock, other: TensorBlock) -> TensorBlock:
     check_same(block, other, ("samples", "components"), gradients=False)
     matrix, targets = _arrays.promote(block._values, other._values)
-    return _weights(_arrays.solve(matrix, targets), block, other)
+    return _weights(_array_algebra.solve(matrix, targets), block, other)
 
 
 def _weights(solution: _arrays.Array, block: TensorBlock, other: TensorBlock) -> TensorBlock:

@@ -11,7 +11,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays, _checks
+from metatensor import _array_algebra, _array_groups, _arrays, _checks
 from metatensor._checks import NotEqualError
 from metatensor._core import sets
 from metatensor._provenance import operation
@@ -296,7 +296,7 @@ class _Product:
         )
 
     def block(self) -> TensorBlock:
-        values = _arrays.einsum(self._plan.terms, self._plan.target, self._arrays)
+        values = _array_algebra.einsum(self._plan.terms, self._plan.target, self._arrays)
         gradients: dict[str, TensorBlock] = {}
         for block in self._blocks:
             for name in block._gradients:
@@ -377,7 +377,9 @@ class _Product:
             terms.append(letters)
             arrays.append(array)
         result = self._plan.result
-        values = _arrays.einsum(terms, _ROWS + own + result.components + result.properties, arrays)
+        values = _array_algebra.einsum(
+            terms, _ROWS + own + result.components + result.properties, arrays
+        )
         extra = components[:n_own]
         _checks.check_components(extra + self._components)
         nested = {
@@ -419,7 +421,7 @@ def _united(parts: Sequence[TensorBlock], samples_summed: bool = False) -> Tenso
         positions = [np.arange(len(rows)) if group is None else group for group in groups]
         xp = _arrays.namespace(*[part._values for part in parts])
         stacked = xp.concat([part._values for part in parts], axis=0)
-        values = _arrays.segment_sum(stacked, np.concatenate(positions), len(rows))
+        values = _array_groups.segment_sum(stacked, np.concatenate(positions), len(rows))
         samples = first._samples._like(rows)
     return TensorBlock._of(values, samples, first._components, first._properties)
 

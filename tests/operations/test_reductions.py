@@ -514,11 +514,14 @@ def test_without_names_entries_are_only_sorted(xp, axis):
     np.testing.assert_array_equal(host(result.values), np.take(host(block.values), place, where))
 
 
-def test_without_names_components_stay(xp):
+@pytest.mark.parametrize(
+    ("name", "function"), [("sum", np.copy), ("mean", np.copy), ("norm", np.abs)]
+)
+def test_without_names_components_stay(xp, name, function):
     block = random_block(np.random.default_rng(1), 5, xp=xp)
-    result = operations.norm_over_components(block, [])
+    result = reduction(name, "components")(block, [])
     assert result.components == block.components
-    np.testing.assert_allclose(host(result.values), np.abs(host(block.values)))
+    np.testing.assert_allclose(host(result.values), function(host(block.values)))
 
 
 def test_several_components(xp):
