@@ -134,16 +134,20 @@ class Table:
                 outcome += f", at once: {COMPUTED_BY_DASK[name]}"
             self.outcomes.setdefault(name, {}).setdefault(library, set()).add(outcome)
 
-    def print(self):
+    def print(self, others):
         libraries = list(dict.fromkeys(name for row in self.outcomes.values() for name in row))
         print("| function |", " | ".join(libraries), "|")
         print("|---|", "---|" * len(libraries), sep="")
         for name, row in self.outcomes.items():
             cells = [", ".join(sorted(row.get(library, ["not run"]))) for library in libraries]
             print(f"| `{name}` |", " | ".join(cells), "|")
+        for name, reason in others.items():
+            print(f"| `{name}` |", " | ".join([f"not applicable: {reason}"] * len(libraries)), "|")
 
 
 if __name__ == "__main__":
+    import conftest
+
     table = Table()
     pytest.main([__file__, "-q", "-k", "test_same_as_numpy", *sys.argv[1:]], plugins=[table])
-    table.print()
+    table.print(conftest.NO_ARRAYS)
