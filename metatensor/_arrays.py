@@ -244,6 +244,13 @@ def requires_grad(array: Array, required: bool = True) -> Array:
     return array.detach().requires_grad_(required)
 
 
+def reshape(array: Array, shape: tuple[int, ...]) -> Array:
+    """Return the array with other axes."""
+    if 0 in shape and library(array) == "dask":  # which has no rule for chunks without entries
+        return full(shape, 0, array)
+    return namespace(array).reshape(array, shape)
+
+
 def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     """Return host positions as an index array for ``array``, on its device."""
     if library(array) in ("numpy", "dask"):  # dask indexes chunks by what it knows

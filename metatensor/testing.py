@@ -209,14 +209,31 @@ def check_gradients(
 
     """
     __tracebackhide__ = True
+    _deviations(
+        function, *tensors, parameters=parameters, step=step, tolerance=tolerance, seed=seed
+    )
+
+
+def _deviations(
+    function: Callable[..., TensorBlock | TensorMap],
+    *tensors: TensorBlock | TensorMap,
+    parameters: Sequence[str] | None = None,
+    step: float | None = None,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Check gradients; return how far each is off, in units of its largest derivative."""
+    __tracebackhide__ = True
     if parameters is None:
         parameters = sorted({name for tensor in tensors for name in _parameters(tensor)})
     if not parameters:
         raise ValueError("none of the arguments has gradients, there is nothing to check")
-    for parameter in parameters:
-        _check_gradient(
+    return {
+        parameter: _check_gradient(
             function, tensors, _RandomDirection(parameter, tensors, seed), step, tolerance
         )
+        for parameter in parameters
+    }
 
 
 def _check_gradient(
@@ -225,14 +242,14 @@ def _check_gradient(
     direction: _RandomDirection,
     step: float | None,
     tolerance: float,
-) -> None:
+) -> float:
     __tracebackhide__ = True
     changes = [direction.change(tensor) for tensor in tensors]
     direction.complete = True
     result = function(*tensors)
     change = direction.change(result)
     if not _blocks(result):
-        return
+        return 0.0
     if change is None:
         raise AssertionError(
             f"the result has no gradient {direction.parameter!r}, its arguments have"
@@ -252,9 +269,14 @@ def _check_gradient(
 
     expected = finite_difference(moved, step)
     round_off = 100 * eps * _largest(result) / step
-    atol = tolerance * _largest(expected) + round_off
+    largest = _largest(expected)
     what = f"gradient {direction.parameter!r} is not the derivative of the values"
-    _assert_no_difference(change, expected, Tolerance(0.0, atol, equal_nan=True), what)
+    tolerated = Tolerance(0.0, tolerance * largest + round_off, equal_nan=True)
+    _assert_no_difference(change, expected, tolerated, what)
+    deviation = _each_block(
+        lambda one, other: _like(one, one.values - other.values), change, expected
+    )
+    return _largest(deviation) / (largest or 1.0)
 
 
 def directional_derivative(tensor: Tensor, parameter: str, direction: Direction) -> Tensor:

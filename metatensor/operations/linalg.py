@@ -84,7 +84,7 @@ def _times(block: TensorBlock, rows: _arrays.Array, other: TensorBlock) -> Tenso
         product = values @ rows.T
     else:
         shape = (*values.shape[:-1], rows.shape[0])
-        product = _arrays.namespace(values).reshape(_folded(values) @ rows.T, shape)
+        product = _arrays.reshape(_folded(values) @ rows.T, shape)
     gradients = {name: _times(gradient, rows, other) for name, gradient in block._gradients.items()}
     return TensorBlock._of(product, block._samples, block._components, other._samples, gradients)
 
@@ -240,7 +240,7 @@ def _folded(values: _arrays.Array) -> _arrays.Array:
     if values.ndim == 2:
         return values
     shape = (math.prod(values.shape[:-1]), values.shape[-1])
-    return _arrays.namespace(values).reshape(values, shape)
+    return _arrays.reshape(values, shape)
 
 
 def _stacked(parts: list[_arrays.Array]) -> _arrays.Array:

@@ -315,7 +315,7 @@ class _Product:
         shape = (*first, *map(len, self._components), len(self._properties))
         if tuple(values.shape) == shape:
             return values
-        return _arrays.namespace(values).reshape(values, shape)
+        return _arrays.reshape(values, shape)
 
     # ---- gradients
 
@@ -370,7 +370,7 @@ class _Product:
                 letters = _ROWS + own + operand.components + operand.properties
                 array = gradient._values
                 if not operand.properties:
-                    array = _arrays.namespace(array).reshape(array, tuple(array.shape[:-1]))
+                    array = _arrays.reshape(array, tuple(array.shape[:-1]))
             elif operand.samples and operand.samples in letters:
                 array = _arrays.take(array, rows.astype(np.intp), letters.index(operand.samples))
                 letters = letters.replace(operand.samples, _ROWS)
@@ -448,7 +448,7 @@ def _without_single(values: _arrays.Array, axes: Axes) -> _arrays.Array:
         del shape[-1]
     if not axes.samples:
         del shape[0]
-    return _arrays.namespace(values).reshape(values, tuple(shape))
+    return _arrays.reshape(values, tuple(shape))
 
 
 def _single(like: Labels) -> Labels:
