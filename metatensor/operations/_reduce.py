@@ -20,7 +20,13 @@ from metatensor._arrays import Array
 from metatensor._core import joins, sets
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
-from metatensor.operations._blockwise import Tensor, on_blocks, refuse_nested, require_tensor
+from metatensor.operations._blockwise import (
+    Tensor,
+    on_blocks,
+    refuse_nested,
+    require_tensor,
+    within_range,
+)
 from metatensor.tensor import TensorMap
 
 # -------------------------------------------------------------------------------------- the table
@@ -358,11 +364,11 @@ def reduce(name: str, axis: str, tensor: Tensor, names: str | Sequence[str]) -> 
                 f"`{argument}_names` must be among the {axis} of this {who} {known}, "
                 f"got {missing!r}"
             )
+    who = f"{name}_over_{axis}"
+    function = within_range(_reduce_block, who) if name == "sum" else _reduce_block
     # what is not finite stays so, as with libraries that do not warn
     with np.errstate(invalid="ignore", over="ignore"):
-        return on_blocks(
-            _reduce_block, tensor, f"{name}_over_{axis}", REDUCTIONS[name], _GROUPS[axis], removed
-        )
+        return on_blocks(function, tensor, who, REDUCTIONS[name], _GROUPS[axis], removed)
 
 
 def _reduce_block(
