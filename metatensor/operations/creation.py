@@ -310,7 +310,8 @@ def random_uniform_like(
     rng = np.random.default_rng()
 
     def draw(values: _arrays.Array) -> _arrays.Array:
-        return _arrays.requires_grad(_arrays.random_uniform(values, rng), requires_grad)
+        drawn = _arrays.random_uniform(values, rng)
+        return _arrays.requires_grad(drawn) if requires_grad else drawn
 
     return _on_kept(tensor, gradients, False, draw)
 
