@@ -462,6 +462,11 @@ def kind(array: Array) -> str:
     return found
 
 
+def is_half(array: Array) -> bool:
+    """Tell whether real numbers have 16 bits, too few to add up many of them."""
+    return getattr(array.dtype, "itemsize", 4) < 4
+
+
 def as_floating(array: Array) -> Array:
     """Return integers and bools as float64, other numbers as they are.
 

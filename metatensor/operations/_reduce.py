@@ -388,6 +388,10 @@ def _reduce_block(
         )
     if kind == "bool" or (kind == "integer" and not _stays_exact(block, reduction)):
         block = block._map(_arrays.as_floating)
+    if kind == "real" and not reduction.ordered and _arrays.is_half(block._values):
+        single, half = _arrays.namespace(block._values).float32, block._values.dtype
+        wide = _reduce_block(_with_dtype(block, single), who, reduction, make_groups, removed)
+        return _with_dtype(wide, half)
     groups, x = make_groups(block, removed), block._values
     y, mean = reduction.value(groups, x)
     gradients = {}
@@ -396,6 +400,11 @@ def _reduce_block(
         gradients = _reduce_gradients(block, groups, reduction, weights)
     samples, components, properties = groups.labels(block)
     return TensorBlock._of(y, samples, components, properties, gradients)
+
+
+def _with_dtype(block: TensorBlock, dtype: Any) -> TensorBlock:
+    xp = _arrays.namespace(block._values)
+    return block._map(lambda values: xp.astype(values, dtype, copy=False))
 
 
 def _reduce_gradients(

@@ -215,7 +215,6 @@ def test_random_numbers_can_be_drawn_where_torch_transforms_functions():
     assert torch.equal(torch.func.grad(square)(values), 2 * values)
 
 
-
 @pytest.mark.parametrize("dtype", ["int32", "bool"])
 def test_integers_can_not_be_random(xp, dtype):
     block = metatensor.block_from_array(xp.asarray(np.zeros((2, 3), dtype=dtype)))

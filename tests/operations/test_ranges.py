@@ -46,3 +46,24 @@ def test_integers_of_one_block_are_named_by_its_key():
     tensor = metatensor.TensorMap(Labels.range("k", 1), [row_of(np.full((2, 1), 100, np.int8))])
     with pytest.raises(OverflowError, match=r"in the block for key \(k=0\)"):
         metatensor.sum_over_samples(tensor, "atom")
+
+
+@pytest.mark.parametrize("axis, name", [("samples", "atom"), ("properties", "n")])
+@pytest.mark.parametrize("reduction", ["sum", "mean", "var", "std"])
+@pytest.mark.parametrize("library, dtype", [("numpy", "float16"), ("jax", "bfloat16")])
+def test_halves_are_added_up_in_single_precision(library, dtype, reduction, axis, name):
+    jax_numpy = pytest.importorskip("jax.numpy")
+    values = np.full((3000, 1), 2.0)
+    values = values if axis == "samples" else values.T
+    asarray = np.asarray if library == "numpy" else jax_numpy.asarray
+    block = row_of(asarray(values).astype(dtype))
+    samples = Labels.range("sample", len(block))
+    block.add_gradient("x", TensorBlock(block.values, samples, [], block.properties))
+    result = getattr(metatensor, f"{reduction}_over_{axis}")(block, name)
+    assert result.dtype == block.dtype
+    assert result.gradient("x").dtype == block.dtype
+    expected = {"sum": 6000.0, "mean": 2.0, "var": 0.0, "std": 0.0}[reduction]
+    np.testing.assert_allclose(np.asarray(result.values, np.float64), expected, rtol=0.004)
+    np.testing.assert_allclose(
+        np.asarray(result.gradient("x").values, np.float64), expected, rtol=0.004
+    )
