@@ -475,7 +475,9 @@ def unique_metadata(
         raise TypeError(f"`axis` must be a str, got {_checks.kind(axis)}")
     if axis not in ("samples", "properties"):
         raise ValueError(f"`axis` must be 'samples' or 'properties', got {axis!r}")
-    checked = Labels._checked(_axis_names(names, "names", ""))
+    checked = Labels._checked(_checks.names_tuple(names, "names"))
+    if not checked:
+        raise ValueError("`names` must have at least one name, got none")
     require_tensor(tensor)
     blocks = [tensor] if isinstance(tensor, TensorBlock) else tensor._blocks
     if not blocks:

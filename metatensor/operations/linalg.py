@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
-from metatensor import _array_algebra, _arrays
+from metatensor import _array_algebra, _arrays, _checks
 from metatensor._checks import NotEqualError, component_names
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
@@ -148,6 +148,8 @@ def lstsq(X: Tensor, Y: Tensor, rcond: float | None, driver: str | None = None) 
             UserWarning,
             stacklevel=3,
         )
+    else:
+        rcond = _checks.require_real(rcond, "rcond")
     return on_pairs(_lstsq_blocks, X, Y, rcond, driver, names=("X", "Y"))
 
 

@@ -246,7 +246,12 @@ def _outer_plan(
         for name in group
     ]
     samples, first, second, *free = list(string.ascii_lowercase)
-    letters = dict(zip(dict.fromkeys(components + others), free))
+    distinct = dict.fromkeys(components + others)
+    if len(distinct) > len(free):
+        raise ValueError(
+            f"`outer` can have at most {len(free)} different components, got {len(distinct)}"
+        )
+    letters = dict(zip(distinct, free))
     mine, theirs = ["".join([letters[name] for name in group]) for group in (components, others)]
     return Plan(
         "outer",

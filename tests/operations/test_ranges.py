@@ -48,9 +48,9 @@ def test_integers_of_one_block_are_named_by_its_key():
         metatensor.sum_over_samples(tensor, "atom")
 
 
-@pytest.mark.parametrize("axis, name", [("samples", "atom"), ("properties", "n")])
+@pytest.mark.parametrize(("axis", "name"), [("samples", "atom"), ("properties", "n")])
 @pytest.mark.parametrize("reduction", ["sum", "mean", "var", "std"])
-@pytest.mark.parametrize("library, dtype", [("numpy", "float16"), ("jax", "bfloat16")])
+@pytest.mark.parametrize(("library", "dtype"), [("numpy", "float16"), ("jax", "bfloat16")])
 def test_halves_are_added_up_in_single_precision(library, dtype, reduction, axis, name):
     jax_numpy = pytest.importorskip("jax.numpy")
     values = np.full((3000, 1), 2.0)
