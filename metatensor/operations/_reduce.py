@@ -174,13 +174,9 @@ class SampleGroups(_Segments):
         self.groups = groups
         self.size = len(samples)
         self._parent = parent
+        self._gradients: dict[Labels, SampleGroups] = {}
         self._counts: npt.NDArray[np.intp] | None = None
         self._divisor: Array = None
-
-    @classmethod
-    def of(cls, block: TensorBlock, removed: tuple[str, ...]) -> SampleGroups:
-        """Make groups of the samples that agree in all but some dimensions."""
-        return cls(*_unite(block._samples, removed))
 
     def labels(self, block: TensorBlock) -> tuple[Labels, tuple[Labels, ...], Labels]:
         """Return the Labels of what a block becomes."""
@@ -188,8 +184,12 @@ class SampleGroups(_Segments):
 
     def of_gradient(self, gradient: TensorBlock) -> SampleGroups:
         """Return the groups of gradient samples: those that agree after all."""
-        table, groups = sets.unique(joins.renumber(gradient._samples._table, self.groups))
-        return SampleGroups(gradient._samples._like(table), groups, self)
+        samples = gradient._samples
+        found = self._gradients.get(samples)
+        if found is None:
+            table, groups = sets.unique(joins.renumber(samples._table, self.groups))
+            found = self._gradients[samples] = SampleGroups(samples._like(table), groups, self)
+        return found
 
     def counts(self, y: Array) -> Array:
         """Return what an average divides results by: how many samples became one."""
@@ -233,11 +233,6 @@ class PropertyGroups(_Segments):
         self.properties = properties
         self.groups = groups
         self.size = len(properties)
-
-    @classmethod
-    def of(cls, block: TensorBlock, removed: tuple[str, ...]) -> PropertyGroups:
-        """Make groups of the properties that agree in all but some dimensions."""
-        return cls(*_unite(block._properties, removed))
 
     def labels(self, block: TensorBlock) -> tuple[Labels, tuple[Labels, ...], Labels]:
         """Return the Labels of what a block becomes."""
@@ -316,13 +311,26 @@ def _unite(labels: Labels, removed: tuple[str, ...]) -> tuple[Labels, npt.NDArra
     return labels._like(table, names), groups
 
 
-# --------------------------------------------------------------------------------- the operations
+class _Plans:
+    """The groups of each block; blocks, and gradients, with the same Labels share them."""
 
-_GROUPS: dict[str, Callable[[TensorBlock, tuple[str, ...]], Any]] = {
-    "samples": SampleGroups.of,
-    "properties": PropertyGroups.of,
-    "components": ComponentGroups,
-}
+    def __init__(self, axis: str, removed: tuple[str, ...]) -> None:
+        self._axis = axis
+        self._removed = removed
+        self._known: dict[Labels, SampleGroups | PropertyGroups] = {}
+
+    def groups(self, block: TensorBlock) -> Any:
+        if self._axis == "components":
+            return ComponentGroups(block, self._removed)
+        labels = block._samples if self._axis == "samples" else block._properties
+        found = self._known.get(labels)
+        if found is None:
+            kind = SampleGroups if self._axis == "samples" else PropertyGroups
+            found = self._known[labels] = kind(*_unite(labels, self._removed))
+        return found
+
+
+# --------------------------------------------------------------------------------- the operations
 
 
 def reduce(name: str, axis: str, tensor: Tensor, names: str | Sequence[str]) -> Tensor:
@@ -361,17 +369,11 @@ def reduce(name: str, axis: str, tensor: Tensor, names: str | Sequence[str]) -> 
     # what is not finite stays so, as with libraries that do not warn
     with np.errstate(invalid="ignore", over="ignore"):
         return on_blocks(
-            _reduce_block, tensor, f"{name}_over_{axis}", REDUCTIONS[name], _GROUPS[axis], removed
+            _reduce_block, tensor, f"{name}_over_{axis}", REDUCTIONS[name], _Plans(axis, removed)
         )
 
 
-def _reduce_block(
-    block: TensorBlock,
-    who: str,
-    reduction: Reduction,
-    make_groups: Callable[[TensorBlock, tuple[str, ...]], Any],
-    removed: tuple[str, ...],
-) -> TensorBlock:
+def _reduce_block(block: TensorBlock, who: str, reduction: Reduction, plans: _Plans) -> TensorBlock:
     if reduction.weights is not None:
         refuse_nested(block, who)
     kind = _arrays.kind(block._values)
@@ -382,7 +384,7 @@ def _reduce_block(
         )
     if kind == "bool" or (kind == "integer" and not _stays_exact(block, reduction)):
         block = block._map(_arrays.as_floating)
-    groups, x = make_groups(block, removed), block._values
+    groups, x = plans.groups(block), block._values
     y, mean = reduction.value(groups, x)
     gradients = {}
     if block._gradients:
