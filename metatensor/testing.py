@@ -271,7 +271,7 @@ def _check_gradient(
     round_off = 100 * eps * _largest(result) / step
     largest = _largest(expected)
     what = f"gradient {direction.parameter!r} is not the derivative of the values"
-    tolerated = Tolerance(0.0, tolerance * largest + round_off, equal_nan=True)
+    tolerated = Tolerance(0.0, tolerance * largest + round_off)
     _assert_no_difference(change, expected, tolerated, what)
     deviation = _each_block(
         lambda one, other: _like(one, one.values - other.values), change, expected

@@ -180,13 +180,9 @@ class SampleGroups(_Segments):
         self.groups = groups
         self.size = len(samples)
         self._parent = parent
+        self._gradients: dict[Labels, SampleGroups] = {}
         self._counts: npt.NDArray[np.intp] | None = None
         self._divisor: Array = None
-
-    @classmethod
-    def of(cls, block: TensorBlock, removed: tuple[str, ...]) -> SampleGroups:
-        """Make groups of the samples that agree in all but some dimensions."""
-        return cls(*_unite(block._samples, removed))
 
     def labels(self, block: TensorBlock) -> tuple[Labels, tuple[Labels, ...], Labels]:
         """Return the Labels of what a block becomes."""
@@ -194,8 +190,12 @@ class SampleGroups(_Segments):
 
     def of_gradient(self, gradient: TensorBlock) -> SampleGroups:
         """Return the groups of gradient samples: those that agree after all."""
-        table, groups = sets.unique(joins.renumber(gradient._samples._table, self.groups))
-        return SampleGroups(gradient._samples._like(table), groups, self)
+        samples = gradient._samples
+        found = self._gradients.get(samples)
+        if found is None:
+            table, groups = sets.unique(joins.renumber(samples._table, self.groups))
+            found = self._gradients[samples] = SampleGroups(samples._like(table), groups, self)
+        return found
 
     def counts(self, y: Array) -> Array:
         """Return what an average divides results by: how many samples became one."""
@@ -239,11 +239,6 @@ class PropertyGroups(_Segments):
         self.properties = properties
         self.groups = groups
         self.size = len(properties)
-
-    @classmethod
-    def of(cls, block: TensorBlock, removed: tuple[str, ...]) -> PropertyGroups:
-        """Make groups of the properties that agree in all but some dimensions."""
-        return cls(*_unite(block._properties, removed))
 
     def labels(self, block: TensorBlock) -> tuple[Labels, tuple[Labels, ...], Labels]:
         """Return the Labels of what a block becomes."""
@@ -322,13 +317,26 @@ def _unite(labels: Labels, removed: tuple[str, ...]) -> tuple[Labels, npt.NDArra
     return labels._like(table, names), groups
 
 
-# --------------------------------------------------------------------------------- the operations
+class _Plans:
+    """The groups of each block; blocks, and gradients, with the same Labels share them."""
 
-_GROUPS: dict[str, Callable[[TensorBlock, tuple[str, ...]], Any]] = {
-    "samples": SampleGroups.of,
-    "properties": PropertyGroups.of,
-    "components": ComponentGroups,
-}
+    def __init__(self, axis: str, removed: tuple[str, ...]) -> None:
+        self._axis = axis
+        self._removed = removed
+        self._known: dict[Labels, SampleGroups | PropertyGroups] = {}
+
+    def groups(self, block: TensorBlock) -> Any:
+        if self._axis == "components":
+            return ComponentGroups(block, self._removed)
+        labels = block._samples if self._axis == "samples" else block._properties
+        found = self._known.get(labels)
+        if found is None:
+            kind = SampleGroups if self._axis == "samples" else PropertyGroups
+            found = self._known[labels] = kind(*_unite(labels, self._removed))
+        return found
+
+
+# --------------------------------------------------------------------------------- the operations
 
 
 def reduce(name: str, axis: str, tensor: Tensor, names: str | Sequence[str]) -> Tensor:
@@ -368,16 +376,10 @@ def reduce(name: str, axis: str, tensor: Tensor, names: str | Sequence[str]) -> 
     function = within_range(_reduce_block, who) if name == "sum" else _reduce_block
     # what is not finite stays so, as with libraries that do not warn
     with np.errstate(invalid="ignore", over="ignore"):
-        return on_blocks(function, tensor, who, REDUCTIONS[name], _GROUPS[axis], removed)
+        return on_blocks(function, tensor, who, REDUCTIONS[name], _Plans(axis, removed))
 
 
-def _reduce_block(
-    block: TensorBlock,
-    who: str,
-    reduction: Reduction,
-    make_groups: Callable[[TensorBlock, tuple[str, ...]], Any],
-    removed: tuple[str, ...],
-) -> TensorBlock:
+def _reduce_block(block: TensorBlock, who: str, reduction: Reduction, plans: _Plans) -> TensorBlock:
     if reduction.weights is not None:
         refuse_nested(block, who)
     kind = _arrays.kind(block._values)
@@ -390,9 +392,9 @@ def _reduce_block(
         block = block._map(_arrays.as_floating)
     if kind == "real" and not reduction.ordered and _arrays.is_half(block._values):
         single, half = _arrays.namespace(block._values).float32, block._values.dtype
-        wide = _reduce_block(_with_dtype(block, single), who, reduction, make_groups, removed)
+        wide = _reduce_block(_with_dtype(block, single), who, reduction, plans)
         return _with_dtype(wide, half)
-    groups, x = make_groups(block, removed), block._values
+    groups, x = plans.groups(block), block._values
     y, mean = reduction.value(groups, x)
     gradients = {}
     if block._gradients:

@@ -1,8 +1,8 @@
 """One table of all operations: how each is called, and on what.
 
-Tests that have an argument ``operation`` run once for every case of the table, those with ``rule``
-for the cases that have gradients, and with ``n_components`` and ``rows`` for each number of
-components and gradient rows for all, some or no samples.
+Tests with an argument ``any_operation`` run once for every case of the table, those with ``rule``
+for the cases that have gradients, and with ``n_components`` and ``rows`` as well for each number of
+components, and gradient rows for all, some or no samples.
 """
 
 import os
@@ -510,9 +510,9 @@ def combinations(every):
 
 def pytest_generate_tests(metafunc):
     names = metafunc.fixturenames
-    if "operation" in names:
-        metafunc.parametrize("operation", CASES, ids=str)
-    if "n_components" in names:
+    if "any_operation" in names:
+        metafunc.parametrize("any_operation", CASES, ids=str)
+    if "rule" in names and "n_components" in names:
         every = "slow" not in names or "METATENSOR_ALL_GRADIENTS" in os.environ
         metafunc.parametrize(("rule", "n_components", "rows"), list(combinations(every)))
     elif "rule" in names:

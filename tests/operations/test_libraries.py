@@ -78,20 +78,20 @@ def same(result, expected, rtol):
         assert result == expected
 
 
-def test_same_as_numpy(operation, xp, flatten, record_property):
-    reason = NOT_APPLICABLE.get((operation.name, xp.name))
-    record_property("operation", (operation.name, xp.name))
+def test_same_as_numpy(any_operation, xp, flatten, record_property):
+    reason = NOT_APPLICABLE.get((any_operation.name, xp.name))
+    record_property("operation", (any_operation.name, xp.name))
     for given, host in zip(
-        arguments(operation, xp.name, asarray=in_pieces(xp)), arguments(operation, xp.name)
+        arguments(any_operation, xp.name, asarray=in_pieces(xp)), arguments(any_operation, xp.name)
     ):
         before = [argument.copy() for argument in given if hasattr(argument, "copy")]
-        result, expected = call(operation, given, xp.name), operation.call(*host)
+        result, expected = call(any_operation, given, xp.name), any_operation.call(*host)
         device = _arrays.device(xp.asarray([0.0]))
         arrays, build = flatten(result)
         for array in arrays if reason is None else []:
             assert _arrays.library(array) == xp.array_library
             assert _arrays.device(array) == device
-        if operation.name in UNKNOWN_NUMBERS:
+        if any_operation.name in UNKNOWN_NUMBERS:
             testing._assert_no_difference(result, expected, None)
         else:
             same(result, expected, rtol=1e-12)
