@@ -390,7 +390,7 @@ def _reduce_block(block: TensorBlock, who: str, reduction: Reduction, plans: _Pl
         )
     if kind == "bool" or (kind == "integer" and not _stays_exact(block, reduction)):
         block = block._map(_arrays.as_floating)
-    if kind == "real" and not reduction.ordered and _arrays.is_half(block._values):
+    if kind == "real" and _saturates(block, reduction):
         single, half = _arrays.namespace(block._values).float32, block._values.dtype
         wide = _reduce_block(_with_dtype(block, single), who, reduction, plans)
         return _with_dtype(wide, half)
@@ -402,6 +402,13 @@ def _reduce_block(block: TensorBlock, who: str, reduction: Reduction, plans: _Pl
         gradients = _reduce_gradients(block, groups, reduction, weights)
     samples, components, properties = groups.labels(block)
     return TensorBlock._of(y, samples, components, properties, gradients)
+
+
+def _saturates(block: TensorBlock, reduction: Reduction) -> bool:
+    """Tell whether the dtype is too small to add up many values; numpy adds it up nonetheless."""
+    x = block._values
+    exact = reduction.ordered or (reduction.exact and _arrays.library(x) == "numpy")
+    return not exact and _arrays.is_half(x)
 
 
 def _with_dtype(block: TensorBlock, dtype: Any) -> TensorBlock:
