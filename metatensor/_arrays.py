@@ -480,6 +480,14 @@ def as_floating(array: Array) -> Array:
     return xp.astype(array, xp.float64)
 
 
+def sum_axes(array: Array, axes: tuple[int, ...]) -> Array:
+    """Sum over some axes, to the same dtype: integers of few bits too."""
+    dtype = array.dtype
+    if library(array) == "numpy":
+        dtype = dtype.newbyteorder("=")  # the other order is no dtype to sum with
+    return namespace(array).sum(array, axis=axes, dtype=dtype)
+
+
 def squares(array: Array) -> Array:
     """Return the squares of numbers, or of the absolute values of complex ones."""
     if kind(array) != "complex":

@@ -291,7 +291,7 @@ class ComponentGroups:
         """Sum over the axes, to a new array."""
         if not self.axes:
             return _arrays.copy(x)
-        return _arrays.namespace(x).sum(x, axis=self.axes, dtype=x.dtype)
+        return _arrays.sum_axes(x, self.axes)
 
     def sum_gradient(
         self, groups: ComponentGroups, gradient: TensorBlock, weights: Weights
