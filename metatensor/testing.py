@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays, _checks
+from metatensor import _arrays, _checks, o3
 from metatensor._arrays import EXACT, Tolerance
 from metatensor._strategies import blocks, labels, tensors
-from metatensor.block import AXES, TensorBlock
+from metatensor.block import AXES, Difference, TensorBlock
 from metatensor.labels import Labels
 from metatensor.operations import _differences
 from metatensor.operations._differences import EXPECTED
+from metatensor.operations.sorting import sort
 from metatensor.tensor import TensorMap
 
 __all__ = [
     "assert_allclose",
     "assert_equal",
+    "assert_equivariant",
     "blocks",
     "check_gradients",
     "directional_derivative",
@@ -469,3 +472,155 @@ def _move(tensor: Any, change: Any, amount: float) -> Any:
         return moved
 
     return _each_block(move, tensor, change)
+
+
+# -------------------------------------------------------------------------------- equivariance
+
+
+def assert_equivariant(
+    function: Callable[[list[Any]], TensorMap],
+    systems: Sequence[Any],
+    *,
+    n: int = 5,
+    rtol: float = 1e-6,
+    atol: float = 0.0,
+    random_state: int | np.random.Generator | None = 0,
+    improper: bool = True,
+    rotate_systems: Callable[[list[Any], Host], Sequence[Any]] | None = None,
+) -> None:
+    """Check that what a function makes of rotated systems is what it makes of them, rotated.
+
+    ``function(R systems)`` is compared with ``rotate(function(systems), R)`` for random rotations;
+    :func:`metatensor.o3.rotate` says what they do to values and gradients. The order of keys,
+    samples and gradient rows does not count. NaN deviates from everything.
+
+    Parameters
+    ----------
+    function : callable
+        from a list of systems to a TensorMap, such as a descriptor or the prediction of a model
+    systems : sequence
+        of :class:`ase.Atoms`, or of what has a method ``copy`` and attributes ``positions`` and
+        ``cell`` with vectors as rows, which are all that is rotated
+    n : int, default=5
+        number of rotations
+    rtol : float, default=1e-6
+        accepted deviation, relative to the largest value of each block, and of each gradient of a
+        block; the round-off of the largest value of all blocks is added to it
+    atol : float, default=0
+        accepted deviation, added to the others
+    random_state : int, Generator or None
+        of the rotations, which are distributed evenly
+    improper : bool, default=True
+        make every other rotation improper, the first one among them
+    rotate_systems : callable, optional
+        ``rotate_systems(systems, rotation)`` returns rotated systems of other types, or with more
+        than positions and cell rotated; ``rotation`` is a matrix that acts as ``rotation @ r``
+
+    Raises
+    ------
+    AssertionError
+        that says for which rotation and where the result deviates most
+    MetatensorError
+        if the result does not fulfil :func:`metatensor.o3.check`
+    TypeError
+        if the systems are of another type, and there is no `rotate_systems`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ase import Atoms
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> def heights(systems):
+    ...     values = np.array([system.positions[:, 2].sum() for system in systems])
+    ...     axes = Labels.range("system", len(systems)), [], Labels.single()
+    ...     return TensorMap(Labels.single(), [TensorBlock(values[:, None], *axes)])
+    >>> assert_equivariant(heights, [Atoms("H", [[0.0, 0.0, 1.0]])], n=1)
+    Traceback (most recent call last):
+    ...
+    AssertionError: not equivariant, most under rotation 1 of 1, which is improper: in the block
+    for key (_=0), the values differ in 1 of 1 places, most at [0, 0], sample (system=0), property
+    (_=0): got ..., expected 1.0, deviation ...
+
+    """
+    __tracebackhide__ = True
+    if n < 1:
+        raise ValueError(f"`n` must be at least 1, got {n}")
+    systems = list(systems)
+    rotate_systems = _rotate_systems if rotate_systems is None else rotate_systems
+    reference = function(systems)
+    worst, text = 1.0, ""
+    for number, rotation in enumerate(_random_rotations(n, random_state, improper), 1):
+        expected = sort(o3.rotate(reference, rotation), ["keys", "samples"])
+        actual = sort(function(list(rotate_systems(systems, rotation))), ["keys", "samples"])
+        _assert_no_difference(actual, expected, None, "the Labels depend on the orientation")
+        excess, where = _most_deviating(actual, expected, rtol, atol)
+        if excess > worst:
+            kind = "proper" if np.linalg.det(rotation) > 0 else "improper"
+            worst, text = excess, f"rotation {number} of {n}, which is {kind}: {where}"
+    if text:
+        raise AssertionError(f"not equivariant, most under {text}")
+
+
+def _random_rotations(
+    n: int, random_state: int | np.random.Generator | None, improper: bool
+) -> Iterator[Host]:
+    """Yield orthogonal matrices, evenly distributed.
+
+    As in F. Mezzadri, Notices of the AMS 54, 592 (2007), https://arxiv.org/abs/math-ph/0609050.
+    """
+    rng = np.random.default_rng(random_state)
+    for number in range(n):
+        matrix, triangle = np.linalg.qr(rng.normal(size=(3, 3)))
+        matrix = matrix * np.sign(np.diag(triangle))
+        determinant = -1 if improper and number % 2 == 0 else 1
+        yield matrix * (determinant * np.sign(np.linalg.det(matrix)))
+
+
+def _rotate_systems(systems: list[Any], rotation: Host) -> list[Any]:
+    rotated = []
+    for system in systems:
+        if not all(hasattr(system, name) for name in ("copy", "positions", "cell")):
+            raise TypeError(
+                "`systems` must have `copy`, `positions` and `cell`, as ase.Atoms have, got "
+                f"{_checks.kind(system)}; pass `rotate_systems` for other types"
+            )
+        copied = system.copy()
+        copied.cell = np.asarray(system.cell) @ rotation.T
+        copied.positions = np.asarray(system.positions) @ rotation.T
+        rotated.append(copied)
+    return rotated
+
+
+def _most_deviating(
+    actual: TensorMap, expected: TensorMap, rtol: float, atol: float
+) -> tuple[float, str]:
+    """Return the largest deviation in units of what is accepted, and text that says where it is."""
+    found = [
+        (key.print(), gradients, reduce(TensorBlock.gradient, gradients, block), wanted)
+        for key, block, other in zip(expected.keys, actual, expected)
+        for gradients, wanted in _with_gradients(other)
+    ]
+    largest: dict[tuple[str, ...], float] = {}
+    for _, gradients, _, wanted in found:
+        largest[gradients] = max(largest.get(gradients, 0.0), _largest(wanted))
+    worst, text = 0.0, ""
+    for key, gradients, block, wanted in found:
+        values, reference = _host(block.values), _host(wanted.values)
+        round_off = 100 * float(np.finfo(reference.dtype).eps) * largest[gradients]
+        accepted = atol + rtol * _largest(wanted) + round_off
+        deviation = np.abs(values - reference).max(initial=0.0)
+        excess = float(np.nan_to_num(deviation / (accepted or 1e-300), nan=np.inf))
+        if excess > worst:
+            difference = Difference("values", block, wanted, gradients)
+            differs = _differences.describe(difference, Tolerance(atol=accepted), EXPECTED)
+            worst, text = excess, f"in the block for key {key}, {differs}"
+    return worst, text
+
+
+def _with_gradients(
+    block: TensorBlock, names: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], TensorBlock]]:
+    """Yield a block and its gradients, and theirs, with the names that lead to them."""
+    yield names, block
+    for name, gradient in block.gradients():
+        yield from _with_gradients(gradient, (*names, name))

@@ -32,7 +32,7 @@ FLOORS = [
         "io",
     ],
     ["operations"],
-    ["sklearn", "learn", "torch", "jax", "atomistic", "interop"],
+    ["o3", "sklearn", "learn", "torch", "jax", "atomistic", "interop"],
     ["datasets", "testing", "_strategies"],
 ]
 #: the floor that knows the array libraries, and the first one above that may load them by name
@@ -46,7 +46,7 @@ UPWARD = {
     "metatensor._operators": {"metatensor.operations.elementwise", "metatensor.operations.linalg"}
 }
 #: packages whose `__init__.py` is a public list
-PUBLIC = ["", "io", "operations", "sklearn", "learn", "testing", "datasets"]
+PUBLIC = ["", "io", "operations", "sklearn", "learn", "o3", "testing", "datasets"]
 
 
 def module_name(path):
