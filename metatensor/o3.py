@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from math import prod
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +30,8 @@ __all__ = ["check", "rotate", "wigner_d"]
 Reals = npt.NDArray[np.float64]
 Key = Mapping[str, int]
 
-#: names of components that rotations act on: what they are, and how names that go together end
-_COMPONENT = re.compile(r"(o3_mu|xyz)((?:_\d+)?)")
+#: what a name means, and how the names that go together end
+_NAME = re.compile(r"(o3_lambda|o3_sigma|o3_mu|xyz)((?:_\d+)?)")
 #: by how much the columns of a matrix may fail to be orthonormal; single precision is fine
 _TOLERANCE = 1e-5
 
@@ -150,16 +149,13 @@ def _harmonics(degree: int, directions: Reals) -> Reals:
 
 
 def _orthogonal(rotation: npt.ArrayLike) -> Reals:
-    try:
-        matrix = np.asarray(rotation, dtype=np.float64)
-    except (TypeError, ValueError):
-        matrix = None
-    if matrix is None or matrix.shape != (3, 3):
-        got = _checks.kind(rotation) if matrix is None else f"shape {matrix.shape}"
+    matrix = np.asarray(rotation)
+    if matrix.shape != (3, 3) or matrix.dtype.kind not in "iuf":
         raise ValueError(
-            f"`rotation` must be a 3 x 3 matrix of real numbers, got {got}; a rotation of scipy "
-            "has `.as_matrix()`"
+            "`rotation` must be a 3 x 3 matrix of real numbers, got shape "
+            f"{matrix.shape} of {matrix.dtype}; a rotation of scipy has `.as_matrix()`"
         )
+    matrix = matrix.astype(np.float64)
     deviation = np.abs(matrix @ matrix.T - np.eye(3)).max()
     if not deviation <= _TOLERANCE:
         raise ValueError(
@@ -232,10 +228,10 @@ def rotate(tensor: TensorMap, rotation: npt.ArrayLike) -> TensorMap:
         kind, ending = _parse(component._names[0])
         if kind == "xyz":
             return matrix
-        if kind is None:
+        if kind != "o3_mu":
             return None
-        sigma = key.get(f"o3_sigma{ending}", 1) if improper else 1
-        return sigma * wigner(len(component) // 2)
+        degree, sigma = len(component) // 2, key.get(f"o3_sigma{ending}", 1) if improper else 1
+        return None if (degree, sigma) == (0, 1) else sigma * wigner(degree)
 
     return assemble(
         tensor._keys,
@@ -298,12 +294,11 @@ def check(tensor: TensorMap) -> None:
     Traceback (most recent call last):
     ...
     metatensor.MetatensorError: invalid parameter: the component 'o3_mu' must have the entries
-    [-1, 0, 1], got [0, 1, 2] (in the block for key (o3_lambda=1, o3_sigma=1))
+    -1 to 1 in this order, got [0, 1, 2] (in the block for key (o3_lambda=1, o3_sigma=1))
 
     """
     _checks.require_type(tensor, TensorMap, "tensor")
-    for name in tensor._keys._names:
-        _refuse(name, "keys")
+    _refuse(tensor._keys, "keys")
     for position, (block, key) in enumerate(zip(tensor._blocks, _keys(tensor), strict=True)):
         try:
             _check_key(key)
@@ -318,44 +313,50 @@ def _keys(tensor: TensorMap) -> list[Key]:
     return [dict(zip(names, row)) for row in tensor._keys._table.tolist()]
 
 
-def _parse(name: str) -> tuple[str | None, str]:
-    """Return what a component is, and how its name ends; None for what does not rotate."""
-    found = _COMPONENT.fullmatch(name)
-    return (None, "") if found is None else (found[1], found[2])
+@lru_cache(maxsize=256)
+def _parse(name: str) -> tuple[str, str]:
+    """Return what a name means, which is nothing for most, and how it ends."""
+    found = _NAME.fullmatch(name)
+    return ("", "") if found is None else (found[1], found[2])
 
 
 def _check_key(key: Key) -> None:
     for name, entry in key.items():
-        if re.fullmatch(r"o3_lambda(_\d+)?", name) and entry < 0:
+        kind, _ = _parse(name)
+        if kind == "o3_lambda" and entry < 0:
             _checks.invalid(f"{name!r} must not be negative, got {entry}")
-        if re.fullmatch(r"o3_sigma(_\d+)?", name) and entry not in (1, -1):
+        if kind == "o3_sigma" and entry not in (1, -1):
             _checks.invalid(f"{name!r} must be 1, or -1 for pseudotensors, got {entry}")
 
 
 def _check_block(block: TensorBlock, key: Key, where: str = "") -> None:
-    for axis, labels in [("samples", block._samples), ("properties", block._properties)]:
-        for name in labels._names:
-            _refuse(name, axis + where)
+    _refuse(block._samples, f"samples{where}")
+    _refuse(block._properties, f"properties{where}")
     for component in block._components:
         name = component._names[0]
         kind, ending = _parse(name)
-        if kind is None:
-            continue
-        expected = [0, 1, 2]
         if kind == "o3_mu":
             degree = key.get(f"o3_lambda{ending}", len(component) // 2)
-            expected = list(range(-degree, degree + 1))
-        got: list[Any] = component._table[:, 0].tolist()
-        if got != expected:
+            expected = range(-degree, degree + 1)
+        elif kind == "xyz":
+            expected = range(3)
+        else:
+            continue
+        got: list[int] = component._table[:, 0].tolist()
+        if len(got) != len(expected) or got != list(expected):
             _checks.invalid(
-                f"the component {name!r}{where} must have the entries {expected}, got {got}"
+                f"the component {name!r}{where} must have the entries {expected[0]} to "
+                f"{expected[-1]} in this order, got {got}"
             )
     for parameter, gradient in block._gradients.items():
         _check_block(gradient, key, f"{where} of the gradient {parameter!r}")
 
 
-def _refuse(name: str, axis: str) -> None:
-    if _parse(name)[0] is not None:
-        _checks.invalid(
-            f"{name!r} must be a component, which rotations mix, got it among the names of {axis}"
-        )
+def _refuse(labels: Labels, axis: str) -> None:
+    """Raise MetatensorError for Labels that have components among their names."""
+    for name in labels._names:
+        if _parse(name)[0] in ("o3_mu", "xyz"):
+            _checks.invalid(
+                f"{name!r} must be a component, whose entries rotations mix, got it among the "
+                f"names of {axis}"
+            )
