@@ -190,7 +190,8 @@ def _parse(selection: Any, name: str) -> Labels | Positions:
         raise TypeError(f"`{name}` must be integers, got {positions.dtype}")
     if positions.dtype == np.uint64 and positions.max() > np.iinfo(np.intp).max:
         raise IndexError(f"`{name}` must be positions in a table, got {positions.max()}")
-    return np.ascontiguousarray(positions, dtype=np.intp)
+    positions = np.ascontiguousarray(positions, dtype=np.intp)
+    return positions if positions.flags.aligned else positions.copy()
 
 
 def _check_names(
