@@ -124,7 +124,7 @@ def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return what kernels read: C-contiguous, aligned, in the byte order of the machine."""
     if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
         return array
-    return np.require(array, array.dtype.newbyteorder("="), "CA")
+    return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
 
 
 def _map_blocks(
