@@ -179,7 +179,10 @@ def _parse(selection: Any, name: str) -> Labels | Positions:
             f"`{name}` must be Labels, list of int or 1-D array of int, "
             f"got {_checks.kind(selection)}"
         )
-    positions = np.asarray(selection)
+    try:
+        positions = np.asarray(selection)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be 1-D, got a list of unequal parts") from error
     if positions.dtype.kind == "b":
         raise TypeError(f"`{name}` can not be a boolean mask, use positions: np.flatnonzero(mask)")
     if positions.ndim != 1:
