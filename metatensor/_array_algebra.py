@@ -62,7 +62,7 @@ def _einsum_in_steps(terms: Sequence[str], result: str, arrays: Sequence[Array])
         kept = set(result).union(*terms[number:])
         summed = tuple([axis for axis, letter in enumerate(letters) if letter not in kept])
         if summed:
-            product = xp.sum(product, axis=summed, dtype=product.dtype)
+            product = _arrays.sum_axes(product, summed)
             letters = "".join([letter for letter in letters if letter in kept])
         if number < len(terms):
             joined = letters + "".join([name for name in terms[number] if name not in letters])

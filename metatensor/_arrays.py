@@ -462,6 +462,11 @@ def kind(array: Array) -> str:
     return found
 
 
+def is_half(array: Array) -> bool:
+    """Tell whether real numbers have 16 bits, too few to add up many of them."""
+    return getattr(array.dtype, "itemsize", 4) < 4
+
+
 def as_floating(array: Array) -> Array:
     """Return integers and bools as float64, other numbers as they are.
 
@@ -473,6 +478,14 @@ def as_floating(array: Array) -> Array:
         return array.astype(float)
     xp = namespace(array)
     return xp.astype(array, xp.float64)
+
+
+def sum_axes(array: Array, axes: tuple[int, ...]) -> Array:
+    """Sum over some axes, to the same dtype: integers of few bits too."""
+    dtype = array.dtype
+    if library(array) == "numpy":
+        dtype = dtype.newbyteorder("=")  # the other order is no dtype to sum with
+    return namespace(array).sum(array, axis=axes, dtype=dtype)
 
 
 def squares(array: Array) -> Array:

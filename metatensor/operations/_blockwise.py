@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from metatensor import _checks
+from metatensor import _arrays, _checks
 from metatensor._checks import NotEqualError
 from metatensor.block import AXES, Difference, TensorBlock
 from metatensor.labels import Labels
@@ -151,6 +151,32 @@ def check_same(
         return
     if found := _differences.metadata(first, second, axes, gradients):
         raise NotEqualError(found)
+
+
+def within_range(function: Callable[..., TensorBlock], name: str) -> Callable[..., TensorBlock]:
+    """Make a function of blocks of integers raise OverflowError where its result wraps around."""
+
+    def checked(*args: Any) -> TensorBlock:
+        result = function(*args)
+        if _arrays.kind(result._values) == "integer":
+            exact = [
+                value._map(_arrays.as_floating) if isinstance(value, TensorBlock) else value
+                for value in args
+            ]
+            _refuse_wraps(result, function(*exact), name)
+        return result
+
+    return checked
+
+
+def _refuse_wraps(result: TensorBlock, exact: TensorBlock, name: str) -> None:
+    if _arrays.wraps(result._values, exact._values):
+        raise OverflowError(
+            f"the result of `{name}` is out of the range of {result._values.dtype}; convert the "
+            "values to a larger dtype with `.to(...)` first"
+        )
+    for parameter, gradient in result._gradients.items():
+        _refuse_wraps(gradient, exact._gradients[parameter], name)
 
 
 def refuse_nested(block: TensorBlock, operation: str) -> None:

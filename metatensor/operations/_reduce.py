@@ -26,6 +26,7 @@ from metatensor.operations._blockwise import (
     on_blocks,
     refuse_nested,
     require_tensor,
+    within_range,
 )
 from metatensor.tensor import TensorMap
 
@@ -286,7 +287,7 @@ class ComponentGroups:
         """Sum over the axes, to a new array."""
         if not self.axes:
             return _arrays.copy(x)
-        return _arrays.namespace(x).sum(x, axis=self.axes, dtype=x.dtype)
+        return _arrays.sum_axes(x, self.axes)
 
     def sum_gradient(
         self, groups: ComponentGroups, gradient: TensorBlock, weights: Weights
@@ -363,11 +364,11 @@ def reduce(name: str, axis: str, tensor: Tensor, names: str | Sequence[str]) -> 
                 f"`{argument}_names` must be among the {axis} of this {who} {known}, "
                 f"got {missing!r}"
             )
+    who = f"{name}_over_{axis}"
+    function = within_range(_reduce_block, who) if name == "sum" else _reduce_block
     # what is not finite stays so, as with libraries that do not warn
     with np.errstate(invalid="ignore", over="ignore"):
-        return on_blocks(
-            _reduce_block, tensor, f"{name}_over_{axis}", REDUCTIONS[name], _grouping(axis, removed)
-        )
+        return on_blocks(function, tensor, who, REDUCTIONS[name], _grouping(axis, removed))
 
 
 def _reduce_block(
@@ -383,6 +384,10 @@ def _reduce_block(
         )
     if kind == "bool" or (kind == "integer" and not _stays_exact(block, reduction)):
         block = block._map(_arrays.as_floating)
+    if kind == "real" and _saturates(block, reduction):
+        single, half = _arrays.namespace(block._values).float32, block._values.dtype
+        wide = _reduce_block(_with_dtype(block, single), who, reduction, grouping)
+        return _with_dtype(wide, half)
     groups, x = grouping(block), block._values
     y, mean = reduction.value(groups, x)
     gradients = {}
@@ -391,6 +396,18 @@ def _reduce_block(
         gradients = _reduce_gradients(block, groups, reduction, weights)
     samples, components, properties = groups.labels(block)
     return TensorBlock._of(y, samples, components, properties, gradients)
+
+
+def _saturates(block: TensorBlock, reduction: Reduction) -> bool:
+    """Tell whether the dtype is too small to add up many values; numpy adds it up nonetheless."""
+    x = block._values
+    exact = reduction.ordered or (reduction.exact and _arrays.library(x) == "numpy")
+    return not exact and _arrays.is_half(x)
+
+
+def _with_dtype(block: TensorBlock, dtype: Any) -> TensorBlock:
+    xp = _arrays.namespace(block._values)
+    return block._map(lambda values: xp.astype(values, dtype, copy=False))
 
 
 def _reduce_gradients(

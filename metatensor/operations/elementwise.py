@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from metatensor import _arrays, _checks
@@ -17,6 +16,7 @@ from metatensor.operations._blockwise import (
     refuse_nested,
     require_tensor,
     same_keys,
+    within_range,
 )
 from metatensor.operations._rules import (
     BINARY,
@@ -684,7 +684,7 @@ def _arithmetic(name: str, A: Any, B: Any) -> Any:
     if x is not None and y is not None:
         xp = _arrays.namespace(x, y)
         if "integer" in (_arrays.kind(x), _arrays.kind(y)):
-            combine = _within_range(_combine, name)
+            combine = within_range(_combine, name)
     return on_pairs(combine, A, B, xp, rule, name, names=("A", "B"))
 
 
@@ -701,7 +701,7 @@ def _function(name: str, tensor: Tensor, given: str = "tensor") -> Tensor:
     rule, values = UNARY[name], _first_values(tensor)
     change = _change
     if rule.integers and values is not None and _arrays.kind(values) == "integer":
-        change = _within_range(_change, name)
+        change = within_range(_change, name)
     else:
         tensor = _floating(tensor)
     return on_blocks(change, tensor, _namespace(tensor), rule, name)
@@ -816,31 +816,6 @@ def _like(
     block: TensorBlock, values: _arrays.Array, gradients: dict[str, TensorBlock] | None = None
 ) -> TensorBlock:
     return TensorBlock._of(values, block._samples, block._components, block._properties, gradients)
-
-
-def _within_range(function: Callable[..., TensorBlock], name: str) -> Callable[..., TensorBlock]:
-    """Make a function of blocks of integers raise OverflowError where its result wraps around."""
-
-    def checked(*args: Any) -> TensorBlock:
-        result = function(*args)
-        if _arrays.kind(result._values) == "integer":
-            exact = [
-                _floating(value) if isinstance(value, TensorBlock) else value for value in args
-            ]
-            _refuse_wraps(result, function(*exact), name)
-        return result
-
-    return checked
-
-
-def _refuse_wraps(result: TensorBlock, exact: TensorBlock, name: str) -> None:
-    if _arrays.wraps(result._values, exact._values):
-        raise OverflowError(
-            f"the result of `{name}` is out of the range of {result._values.dtype}; convert the "
-            "values to a larger dtype with `.to(...)` first"
-        )
-    for parameter, gradient in result._gradients.items():
-        _refuse_wraps(gradient, exact._gradients[parameter], name)
 
 
 def _compare(block: TensorBlock, number: Any, relation: str) -> TensorBlock:
