@@ -27,15 +27,18 @@ def einsum(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
     Returns
     -------
     array
+        of the dtype that holds the numbers of all arrays, a new one
 
     """
     arrays = _arrays.promote(*arrays)
+    if len(arrays) == 1 and len(result) == len(terms[0]):  # a view of it otherwise
+        arrays = [_arrays.copy(arrays[0])]
     expression = ",".join(terms) + "->" + result
     if _arrays.library(arrays[0]) == "numpy":
         return np.einsum(expression, *arrays, optimize=_is_large(terms, result, arrays))
     xp = _arrays.namespace(*arrays)
     if hasattr(xp, "einsum"):
-        return xp.einsum(expression, *arrays)
+        return xp.astype(xp.einsum(expression, *arrays), arrays[0].dtype, copy=False)
     return _einsum_in_steps(terms, result, arrays)
 
 

@@ -334,7 +334,13 @@ def wraps(result: Array, exact: Array) -> bool:
         return False
     xp = namespace(result)
     difference = xp.abs(exact - xp.astype(result, exact.dtype))
-    return bool(xp.any(difference >= 2.0 ** (xp.iinfo(result.dtype).bits - 1)))
+    wrapped = xp.any(difference >= 2.0 ** (xp.iinfo(result.dtype).bits - 1))
+    try:
+        return bool(wrapped)
+    except RuntimeError:  # of torch: tensors without data, or inside `vmap`
+        if name != "torch":
+            raise
+        return False
 
 
 def as_number(value: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from metatensor import _arrays, _checks
 from metatensor._checks import NotEqualError
@@ -13,6 +14,7 @@ from metatensor.operations import _differences
 from metatensor.tensor import TensorMap
 
 Tensor = TypeVar("Tensor", TensorMap, TensorBlock)
+Plan = TypeVar("Plan")
 
 
 def require_tensor(value: Any, name: str = "tensor") -> None:
@@ -100,6 +102,27 @@ def assemble(
         say_where(error, keys, len(blocks))
         raise
     return TensorMap._of(keys, blocks)
+
+
+class Remembered(Generic[Plan]):
+    """Plans for the last few Labels, as blocks of a map and their gradients often have the same.
+
+    Labels are compared: most that differ do so in their first bytes; a hash reads all of them.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: deque[tuple[Labels, Plan]] = deque(maxlen=4)
+
+    def get(self, labels: Labels, make: Callable[[Labels], Plan]) -> Plan:
+        """Return the plan for Labels, which is made unless it is known."""
+        for known, plan in self._known:
+            if known == labels:
+                return plan
+        plan = make(labels)
+        self._known.appendleft((labels, plan))
+        return plan
 
 
 def say_where(error: Exception, keys: Labels, position: int) -> None:

@@ -21,6 +21,7 @@ from metatensor.operations._blockwise import (
 from metatensor.operations._rules import (
     BINARY,
     COMPARISON,
+    CONNECTIVE,
     NUMBER,
     NUMBER_FIRST,
     UNARY,
@@ -606,7 +607,8 @@ def where(condition: Tensor, tensor_1: Tensor | _Number, tensor_2: Tensor | _Num
     Parameters
     ----------
     condition : TensorMap or TensorBlock
-        of bools, such as ``tensor > 0``; its gradients do not count
+        of bools, such as ``tensor > 0`` or ``(tensor > 0) & ~(other > 1)``; its gradients do not
+        count, and may be others
     tensor_1, tensor_2 : TensorMap, TensorBlock or number
         what to choose from, where the condition holds, and elsewhere; one of them may be a number.
         The keys, samples, components and properties must be those of `condition`, the order of the
@@ -665,6 +667,14 @@ def compare(A: Any, B: Any, relation: str) -> Any:
     require_tensor(A, "A")
     tensor = _floating(A)
     return on_blocks(_compare, tensor, _number_for(tensor, _require_number(B, "B")), relation)
+
+
+@operation
+def connect(A: Any, B: Any, connective: str) -> Any:
+    """Combine conditions, maps or blocks of bools: what ``&``, ``|``, ``^`` and ``~`` do."""
+    if isinstance(B, bool):
+        return on_blocks(_connect, A, B, connective, name="A")
+    return on_pairs(_connect_pair, A, B, connective, names=("A", "B"))
 
 
 # ---- what they have in common
@@ -833,6 +843,22 @@ def _relate(x: _arrays.Array, y: Any, relation: str) -> _arrays.Array:
     if hasattr(y, "shape"):
         _require_order(y)
     return COMPARISON[relation](x, y)
+
+
+def _connect(block: TensorBlock, other: Any, connective: str) -> TensorBlock:
+    for values in (block._values, other):
+        if hasattr(values, "shape") and _arrays.kind(values) != "bool":
+            raise TypeError(
+                f"conditions combined by `{connective}` must be bools, got {values.dtype}; "
+                "compare them with something, such as `tensor > 0`"
+            )
+    return _like(block, CONNECTIVE[connective](block._values, other))
+
+
+def _connect_pair(block: TensorBlock, other: TensorBlock, connective: str) -> TensorBlock:
+    check_same(block, other, gradients=False)
+    _arrays.namespace(block._values, other._values)
+    return _connect(block, other._values, connective)
 
 
 def _require_order(values: _arrays.Array) -> None:

@@ -68,3 +68,8 @@ def test_outer_of_more_components_than_there_are_letters():
     )
     with pytest.raises(ValueError, match="`outer` can have at most 23 different components, got"):
         metatensor.outer(first, second)
+
+
+def test_positions_in_unequal_lists():
+    with pytest.raises(ValueError, match="`selection` must be 1-D, got a list of unequal parts"):
+        metatensor.slice(BLOCK, "samples", [[0], [0, 1]])

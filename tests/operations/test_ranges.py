@@ -34,6 +34,16 @@ def test_integers_do_not_wrap_around(xp, function):
     np.testing.assert_array_equal(np.asarray(result.values), expected.values)
 
 
+@pytest.mark.parametrize("function", SUMS)
+def test_integers_that_are_not_known_are_not_looked_at(function):
+    torch = pytest.importorskip("torch")
+    many = torch.arange(12).reshape(3, 2, 2)
+    expected = [function(row_of(values)).values for values in many]
+    mapped = torch.func.vmap(lambda values: function(row_of(values)).values)(many)
+    assert torch.equal(mapped, torch.stack(expected))
+    assert function(row_of(many[0].to("meta"))).shape == expected[0].shape
+
+
 def test_gradients_of_integers_do_not_wrap_around():
     block = row_of(np.ones((2, 1), np.int8))
     rows = Labels(["sample", "atom"], np.array([[0, 0], [1, 0]]))
