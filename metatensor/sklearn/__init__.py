@@ -1,6 +1,11 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
-from metatensor.sklearn.feature_extraction import KeysToProperties, SumOverSamples
+from metatensor.sklearn.feature_extraction import (
+    KeysToProperties,
+    KeysToSamples,
+    MeanOverSamples,
+    SumOverSamples,
+)
 from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, r2, rmse
 from metatensor.sklearn.preprocessing import StandardScaler
@@ -8,6 +13,8 @@ from metatensor.sklearn.rows import Rows, as_rows
 
 __all__ = [
     "KeysToProperties",
+    "KeysToSamples",
+    "MeanOverSamples",
     "Ridge",
     "Rows",
     "StandardScaler",

@@ -40,6 +40,8 @@ from sklearn.preprocessing import StandardScaler as PlainScaler
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import (
     KeysToProperties,
+    KeysToSamples,
+    MeanOverSamples,
     Ridge,
     Rows,
     StandardScaler,
@@ -178,6 +180,23 @@ def test_grid_search(rows, pipeline, n_jobs):
     assert search.best_params_["ridge__gradient_weights"] != 0
     assert isinstance(search.predict(rows[0]), Rows)
     assert isinstance(search.predict(rows[0].tensor), TensorMap)
+
+
+def test_steps_are_searched_too(rows):
+    """Each candidate gives what it gives outside the search."""
+    move = [KeysToProperties(KEYS), KeysToSamples(KEYS)]
+    grid = [
+        {"move": move[:1], "reduce": [SumOverSamples(), MeanOverSamples()]},
+        {"move": move[1:], "reduce": [SumOverSamples(["atom", *KEYS])]},
+    ]
+    pipeline = Pipeline([("move", move[0]), ("reduce", "passthrough"), ("ridge", Ridge(alpha=0.1))])
+    search = GridSearchCV(pipeline, grid, cv=3, scoring=SCORING["forces"]).fit(*rows)
+    scores = search.cv_results_["mean_test_score"]
+    assert len(np.unique(scores)) == 3
+    for params, score in zip(search.cv_results_["params"], scores):
+        model = make_pipeline(params["move"], params["reduce"], Ridge(alpha=0.1))
+        expected = cross_val_score(model, *rows, cv=3, scoring=SCORING["forces"]).mean()
+        assert score == pytest.approx(expected, rel=1e-9)
 
 
 def test_grid_of_tensors(rows, pipeline, features):
