@@ -7,7 +7,7 @@ from metatensor.sklearn.feature_extraction import (
     SumOverSamples,
 )
 from metatensor.sklearn.linear_model import Ridge
-from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, r2, rmse
+from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
 from metatensor.sklearn.preprocessing import StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
 
@@ -23,6 +23,8 @@ __all__ = [
     "get_scorer",
     "mae",
     "make_scorer",
+    "max_error",
+    "medae",
     "r2",
     "rmse",
 ]

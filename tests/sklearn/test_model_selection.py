@@ -48,6 +48,8 @@ from metatensor.sklearn import (
     SumOverSamples,
     as_rows,
     get_scorer,
+    max_error,
+    medae,
     r2,
     rmse,
 )
@@ -165,6 +167,15 @@ def test_validation_curve(rows, pipeline):
 
 
 # ---- searching
+
+
+@pytest.mark.parametrize("name", ["max_error", "medae"])
+def test_search_by_other_scores(rows, pipeline, name):
+    search = GridSearchCV(pipeline, {"ridge__alpha": [1e-3, 10.0]}, cv=3)
+    search.set_params(scoring=get_scorer(f"neg_{name}:positions")).fit(*rows)
+    metric = {"max_error": max_error, "medae": medae}[name]
+    expected = -fold_scores(rows, KFold(3), metric, gradient="positions").mean()
+    assert search.cv_results_["mean_test_score"][0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
