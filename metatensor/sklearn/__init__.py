@@ -8,13 +8,14 @@ from metatensor.sklearn.feature_extraction import (
 )
 from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
-from metatensor.sklearn.preprocessing import StandardScaler
+from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
 
 __all__ = [
     "KeysToProperties",
     "KeysToSamples",
     "MeanOverSamples",
+    "Normalizer",
     "Ridge",
     "Rows",
     "StandardScaler",

@@ -15,6 +15,7 @@ from metatensor.sklearn import (
     KeysToProperties,
     KeysToSamples,
     MeanOverSamples,
+    Normalizer,
     Ridge,
     Rows,
     StandardScaler,
@@ -29,18 +30,20 @@ ESTIMATORS = [
     KeysToSamples("neighbor_type", unknown="ignore"),
     SumOverSamples(),
     MeanOverSamples(),
+    Normalizer(),
     StandardScaler(),
     StandardScaler(with_std="block"),
     Ridge(alpha=1e-3),
     Ridge(alpha=1e-3, gradient_weights="balanced", solver="lstsq"),
 ]
 LABELS_ONLY = (KeysToProperties, KeysToSamples, SumOverSamples, MeanOverSamples)
-STATELESS = (SumOverSamples, MeanOverSamples)
+STATELESS = (SumOverSamples, MeanOverSamples, Normalizer)
 by_name = pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
 
 
 @parametrize_with_checks(
     [
+        Normalizer(),
         StandardScaler(),
         StandardScaler(with_std="block"),
         Ridge(),

@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
+from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
     BaggingRegressor,
@@ -42,6 +43,7 @@ from metatensor.sklearn import (
     KeysToProperties,
     KeysToSamples,
     MeanOverSamples,
+    Normalizer,
     Ridge,
     Rows,
     StandardScaler,
@@ -199,13 +201,16 @@ def test_steps_are_searched_too(rows):
     grid = [
         {"move": move[:1], "reduce": [SumOverSamples(), MeanOverSamples()]},
         {"move": move[1:], "reduce": [SumOverSamples(["atom", *KEYS])]},
+        {"norm": [Normalizer()], "reduce": [SumOverSamples()]},
     ]
-    pipeline = Pipeline([("move", move[0]), ("reduce", "passthrough"), ("ridge", Ridge(alpha=0.1))])
+    names = ["norm", "move", "reduce"]
+    pipeline = Pipeline([*[(name, "passthrough") for name in names], ("ridge", Ridge(alpha=0.1))])
+    pipeline.set_params(move=move[0])
     search = GridSearchCV(pipeline, grid, cv=3, scoring=SCORING["forces"]).fit(*rows)
     scores = search.cv_results_["mean_test_score"]
-    assert len(np.unique(scores)) == 3
+    assert len(np.unique(scores)) == 4
     for params, score in zip(search.cv_results_["params"], scores):
-        model = make_pipeline(params["move"], params["reduce"], Ridge(alpha=0.1))
+        model = clone(pipeline).set_params(**params)
         expected = cross_val_score(model, *rows, cv=3, scoring=SCORING["forces"]).mean()
         assert score == pytest.approx(expected, rel=1e-9)
 
@@ -413,9 +418,11 @@ with sklearn.config_context(array_api_dispatch=True):
     assert isinstance(cross_val_predict(model, X, y, cv=3), Rows)
     search = GridSearchCV(model, {"ridge__alpha": [1e-3, 1.0]}, cv=3).fit(X, y)
     assert np.isfinite(search.best_score_)
+    assert isinstance(Normalizer().fit_transform(X), Rows)
     import torch
     array = torch.arange(12, dtype=torch.float64).reshape(6, 2) ** 2
-    assert isinstance(StandardScaler().fit_transform(array), torch.Tensor)
+    for step in (StandardScaler(), Normalizer()):
+        assert isinstance(step.fit_transform(array), torch.Tensor)
     assert isinstance(Ridge().fit(array, array[:, 0]).predict(array), torch.Tensor)
 print("done")
 """
