@@ -6,6 +6,7 @@ from metatensor.sklearn.feature_extraction import (
     MeanOverSamples,
     SumOverSamples,
 )
+from metatensor.sklearn.feature_selection import VarianceThreshold
 from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
@@ -20,6 +21,7 @@ __all__ = [
     "Rows",
     "StandardScaler",
     "SumOverSamples",
+    "VarianceThreshold",
     "as_rows",
     "get_scorer",
     "mae",

@@ -361,11 +361,7 @@ def _errors(
 def _reordered(key: LabelsEntry, block: TensorBlock, predicted: TensorBlock) -> TensorBlock:
     """Return predictions with the properties in the order of the truth."""
     properties = block._properties
-    if (
-        set(properties._names) != set(predicted._properties._names)
-        or len(properties) != len(predicted._properties)
-        or (_alignment.find(properties, predicted._properties) < 0).any()
-    ):
+    if not _alignment.same_entries(properties, predicted._properties):
         raise ValueError(
             f"y_true and y_pred must have the same properties, in the block with key {key.print()}"
         )

@@ -20,6 +20,7 @@ from metatensor.sklearn import (
     Rows,
     StandardScaler,
     SumOverSamples,
+    VarianceThreshold,
     as_rows,
 )
 
@@ -33,6 +34,8 @@ ESTIMATORS = [
     Normalizer(),
     StandardScaler(),
     StandardScaler(with_std="block"),
+    VarianceThreshold(),
+    VarianceThreshold(threshold=0.3),
     Ridge(alpha=1e-3),
     Ridge(alpha=1e-3, gradient_weights="balanced", solver="lstsq"),
 ]
@@ -46,6 +49,7 @@ by_name = pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
         Normalizer(),
         StandardScaler(),
         StandardScaler(with_std="block"),
+        VarianceThreshold(),
         Ridge(),
         Ridge(alpha=0.1, alpha_type="relative", solver="svd"),
         Ridge(solver="lstsq"),

@@ -48,6 +48,7 @@ from metatensor.sklearn import (
     Rows,
     StandardScaler,
     SumOverSamples,
+    VarianceThreshold,
     as_rows,
     get_scorer,
     max_error,
@@ -202,13 +203,14 @@ def test_steps_are_searched_too(rows):
         {"move": move[:1], "reduce": [SumOverSamples(), MeanOverSamples()]},
         {"move": move[1:], "reduce": [SumOverSamples(["atom", *KEYS])]},
         {"norm": [Normalizer()], "reduce": [SumOverSamples()]},
+        {"select": [VarianceThreshold(0.3)], "reduce": [SumOverSamples()]},
     ]
-    names = ["norm", "move", "reduce"]
+    names = ["norm", "move", "reduce", "select"]
     pipeline = Pipeline([*[(name, "passthrough") for name in names], ("ridge", Ridge(alpha=0.1))])
     pipeline.set_params(move=move[0])
     search = GridSearchCV(pipeline, grid, cv=3, scoring=SCORING["forces"]).fit(*rows)
     scores = search.cv_results_["mean_test_score"]
-    assert len(np.unique(scores)) == 4
+    assert len(np.unique(scores)) == 5
     for params, score in zip(search.cv_results_["params"], scores):
         model = clone(pipeline).set_params(**params)
         expected = cross_val_score(model, *rows, cv=3, scoring=SCORING["forces"]).mean()
@@ -421,7 +423,7 @@ with sklearn.config_context(array_api_dispatch=True):
     assert isinstance(Normalizer().fit_transform(X), Rows)
     import torch
     array = torch.arange(12, dtype=torch.float64).reshape(6, 2) ** 2
-    for step in (StandardScaler(), Normalizer()):
+    for step in (StandardScaler(), Normalizer(), VarianceThreshold()):
         assert isinstance(step.fit_transform(array), torch.Tensor)
     assert isinstance(Ridge().fit(array, array[:, 0]).predict(array), torch.Tensor)
 print("done")
