@@ -138,7 +138,7 @@ class VarianceThreshold(TensorTransformer, SelectorMixin):
 
     def _get_support_mask(self) -> npt.NDArray[np.bool_]:
         check_is_fitted(self)
-        return self._mask
+        return self._mask.copy()
 
     def transform(self, X: Any) -> Any:
         """Leave out properties.

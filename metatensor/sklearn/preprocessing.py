@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -331,31 +332,46 @@ def _normalized(block: TensorBlock) -> TensorBlock:
     refuse_nested(block, "Normalizer")
     values = _base.as_float(block._values)
     xp = _arrays.namespace(values)
-    wide = xp.astype(values, xp.float64, copy=False)
-    axes = tuple(range(1, values.ndim))
-    norm = _arrays.root_of_new(xp.sum(wide * wide, axis=axes, keepdims=True))
+    rows = _arrays.reshape(values, (values.shape[0], math.prod(values.shape[1:])))
+    wide = xp.astype(rows, xp.float64, copy=False)
+    norm = _arrays.root_of_new(xp.sum(wide * wide, axis=1, keepdims=True))
     # autograd too gives a derivative of zero where the norm is zero
-    unit = xp.where(norm == 0, norm, wide / _arrays.nonzero(norm))
-    inverse = xp.where(norm == 0, norm, 1 / _arrays.nonzero(norm))
-    unit, inverse = (xp.astype(part, values.dtype, copy=False) for part in (unit, inverse))
+    unit = xp.astype(xp.where(norm == 0, norm, wide / _arrays.nonzero(norm)), values.dtype)
+    divisor = xp.astype(xp.where(norm == 0, xp.full_like(norm, xp.inf), norm), values.dtype)
     gradients = {
-        name: _normalized_gradient(gradient, unit, inverse)
+        name: _normalized_gradient(gradient, unit, divisor)
         for name, gradient in block._gradients.items()
     }
+    unit = _arrays.reshape(unit, values.shape)
     return TensorBlock._of(unit, block._samples, block._components, block._properties, gradients)
 
 
 def _normalized_gradient(
-    gradient: TensorBlock, unit: _arrays.Array, inverse: _arrays.Array
+    gradient: TensorBlock, unit: _arrays.Array, norm: _arrays.Array
 ) -> TensorBlock:
-    """Return the gradient of ``u = x / |x|`` from that of x, given u and ``1 / |x|``."""
-    rows = gradient._samples._table[:, 0]
+    """Return the gradient of ``u = x / |x|`` from that of x.
+
+    Parameters
+    ----------
+    gradient : TensorBlock
+    unit : array, (n_samples, n_values)
+        u, with all components and properties in one axis
+    norm : array, (n_samples, 1)
+        ``|x|``, infinite where it is zero
+
+    Returns
+    -------
+    TensorBlock
+
+    """
+    samples = gradient._samples._table[:, 0]
+    u, norm = (_arrays.rows_of(part, samples, 3) for part in (unit, norm))
 
     def quotient_rule(values: _arrays.Array) -> _arrays.Array:
-        values = _base.as_float(values)
-        u = _arrays.rows_of(unit, rows, values.ndim)
-        axes = tuple(range(values.ndim - unit.ndim + 1, values.ndim))
-        along = _arrays.namespace(values).sum(u * values, axis=axes, keepdims=True)
-        return _arrays.scale_rows(inverse, rows, values - u * along)
+        n_values = math.prod(u.shape[1:])
+        n_directions = math.prod(values.shape[1:]) // max(n_values, 1)
+        rows = _arrays.reshape(_base.as_float(values), (len(samples), n_directions, n_values))
+        along = rows @ _arrays.namespace(u).matrix_transpose(u)
+        return _arrays.reshape(_arrays.divide_new(rows - along * u, norm), tuple(values.shape))
 
     return gradient._map(quotient_rule)
