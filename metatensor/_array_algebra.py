@@ -27,15 +27,18 @@ def einsum(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> Array:
     Returns
     -------
     array
+        of the dtype that holds the numbers of all arrays, a new one
 
     """
     arrays = _arrays.promote(*arrays)
+    if len(arrays) == 1 and len(result) == len(terms[0]):  # a view of it otherwise
+        arrays = [_arrays.copy(arrays[0])]
     expression = ",".join(terms) + "->" + result
     if _arrays.library(arrays[0]) == "numpy":
         return np.einsum(expression, *arrays, optimize=_is_large(terms, result, arrays))
     xp = _arrays.namespace(*arrays)
     if hasattr(xp, "einsum"):
-        return xp.einsum(expression, *arrays)
+        return xp.astype(xp.einsum(expression, *arrays), arrays[0].dtype, copy=False)
     return _einsum_in_steps(terms, result, arrays)
 
 
@@ -62,7 +65,7 @@ def _einsum_in_steps(terms: Sequence[str], result: str, arrays: Sequence[Array])
         kept = set(result).union(*terms[number:])
         summed = tuple([axis for axis, letter in enumerate(letters) if letter not in kept])
         if summed:
-            product = xp.sum(product, axis=summed, dtype=product.dtype)
+            product = _arrays.sum_axes(product, summed)
             letters = "".join([letter for letter in letters if letter in kept])
         if number < len(terms):
             joined = letters + "".join([name for name in terms[number] if name not in letters])

@@ -121,10 +121,10 @@ def _numpy_segment_sum(
 
 
 def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return what kernels read: C-contiguous, in the byte order of the machine."""
-    if array.flags.c_contiguous and array.dtype.isnative:
+    """Return what kernels read: C-contiguous, aligned, in the byte order of the machine."""
+    if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
         return array
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
 
 
 def _map_blocks(

@@ -88,6 +88,16 @@ def require_int(value: Any, name: str) -> int:
         raise TypeError(f"`{name}` must be an int, got {value!r} of type {kind(value)}") from None
 
 
+def require_real(value: Any, name: str) -> float:
+    """Turn one real number into a float, or raise TypeError."""
+    try:
+        if not isinstance(value, (str, bytes)):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"`{name}` must be a real number, got {kind(value)}")
+
+
 def refuse_selection(name: str, names: Sequence[str]) -> NoReturn:
     """Raise the error for a selection with a name that what it selects from has not."""
     invalid(f"the names of a selection must be among {list(names)}, got {name!r}")

@@ -11,7 +11,8 @@ class Operators:
     """The operators that blocks and maps have in common.
 
     The other operand is a block or map of the same kind, or one number: of Python, numpy or torch.
-    Comparisons give a block or map of bools, without gradients.
+    Comparisons give a block or map of bools, without gradients, which ``&``, ``|``, ``^`` and ``~``
+    combine.
     """
 
     __slots__ = ()
@@ -72,6 +73,33 @@ class Operators:
 
     def __ge__(self: Either, other: Any) -> Either:
         return _call("compare", self, other, ">=") if _known(other) else NotImplemented
+
+    def __and__(self: Either, other: Any) -> Either:
+        return _call("connect", self, other, "&") if _is_condition(other) else NotImplemented
+
+    def __or__(self: Either, other: Any) -> Either:
+        return _call("connect", self, other, "|") if _is_condition(other) else NotImplemented
+
+    def __xor__(self: Either, other: Any) -> Either:
+        return _call("connect", self, other, "^") if _is_condition(other) else NotImplemented
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __invert__(self: Either) -> Either:
+        return _call("connect", self, True, "^")  # type: ignore[no-any-return]
+
+    def __bool__(self) -> bool:
+        # `1 < tensor < 2` asks for the truth of its first half
+        if "bool" in str(self.dtype):  # type: ignore[attr-defined]
+            raise ValueError(
+                "the truth of many bools is ambiguous: combine conditions by `&` and `|`, or look "
+                "at the values of blocks"
+            )
+        return len(self) > 0  # type: ignore[arg-type]
+
+
+def _is_condition(other: Any) -> bool:
+    return isinstance(other, (Operators, bool))
 
 
 def _known(other: Any) -> bool:

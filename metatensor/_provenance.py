@@ -56,9 +56,9 @@ def record_history() -> Iterator[None]:
     try:
         yield
     finally:
-        _recording.reset(token)
         with _lock:
             _recorders -= 1
+        _recording.reset(token)
 
 
 def operation(function: Function) -> Function:
@@ -72,7 +72,7 @@ def operation(function: Function) -> Function:
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         for name in _BLOCK_NAMES.keys() & kwargs.keys():
-            if name not in parameters:
+            if name not in parameters and _BLOCK_NAMES[name] not in kwargs:
                 kwargs[_BLOCK_NAMES[name]] = kwargs.pop(name)
         if _recorders and _recording.get():
             return _run_and_record(function, args, kwargs)

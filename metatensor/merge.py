@@ -306,6 +306,8 @@ def _flat(parts: list[Any], dtype: np.dtype[Any]) -> list[Any]:
     for part in parts:
         if part is not None:
             part = np.ascontiguousarray(part, dtype=dtype)
+            if not part.flags.aligned:
+                part = part.copy()
             if part.ndim != 3:
                 part = part.reshape((part.shape[0], math.prod(part.shape[1:-1]), part.shape[-1]))
         flat.append(part)

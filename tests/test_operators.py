@@ -113,6 +113,40 @@ def test_comparisons_need_an_order():
         operator.lt(A, 1j)
 
 
+def test_conditions_are_combined(tensor, xp):
+    tensor = tensor.to(arrays=xp.array_library) if xp.array_library in ("torch", "jax") else tensor
+    low, high = tensor > 1, tensor > 3
+
+    def values(result):
+        assert type(result) is type(tensor)
+        return np.asarray((result if isinstance(result, TensorBlock) else result[0]).values)
+
+    one, other = values(low), values(high)
+    for symbol in (operator.and_, operator.or_, operator.xor):
+        assert values(symbol(low, high)).tolist() == symbol(one, other).tolist()
+        assert values(symbol(low, True)).tolist() == symbol(one, True).tolist()
+        assert values(symbol(False, low)).tolist() == symbol(False, one).tolist()
+    assert values(~low).tolist() == (~one).tolist()
+    assert values(low & ~high).any()
+
+
+def test_only_conditions_are_combined(tensor):
+    for symbol in (operator.and_, operator.or_, operator.xor):
+        with pytest.raises(TypeError, match="combined by `.*` must be bools, got float64"):
+            symbol(tensor > 1, tensor)
+        with pytest.raises(TypeError, match="unsupported operand"):
+            symbol(tensor > 1, 1)
+    with pytest.raises(TypeError, match="must be bools, got float64; compare them"):
+        operator.invert(tensor)
+
+
+def test_truth_of_bools_is_ambiguous(tensor):
+    with pytest.raises(ValueError, match="combine conditions by `&` and `|`"):
+        assert 1 < tensor < 3
+    assert tensor
+    assert not TensorMap(Labels.empty("k"), [])
+
+
 def test_integers_are_compared_as_such():
     large = TensorBlock(np.array([[2**62 + 1]]), Labels.single(), [], Labels.single())
     other = TensorBlock(np.array([[2**62]]), Labels.single(), [], Labels.single())

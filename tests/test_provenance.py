@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import metatensor
-from metatensor import Labels, TensorBlock, TensorMap
+from metatensor import Labels, TensorBlock, TensorMap, _provenance
 from metatensor._provenance import _merge, operation
 
 
@@ -97,3 +97,28 @@ def test_arguments_on_one_line():
         "show(tensor=TensorMap, values=(Labels(a: 3 entries), ndarray of shape (2, 3), "
         "list of length 9, None, 'x\\ny'))"
     ]
+
+
+def test_one_argument_has_one_name():
+    block = metatensor.block_from_array(np.ones((2, 1)))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'block'"):
+        metatensor.sum_over_samples(tensor=tensor(), block=block, sample_names="s")
+
+
+def test_the_record_ends_where_a_generator_is_closed_by_another_thread():
+    def generate():
+        with metatensor.record_history():
+            yield
+
+    def start():
+        generator = generate()
+        next(generator)
+        started.append(generator)
+
+    started = []
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    with pytest.raises(ValueError, match="different Context"):
+        started[0].close()
+    assert _provenance._recorders == 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from metatensor import _checks
+from metatensor import _arrays, _checks
 from metatensor._checks import NotEqualError
 from metatensor.block import AXES, Difference, TensorBlock
 from metatensor.labels import Labels
@@ -13,6 +14,7 @@ from metatensor.operations import _differences
 from metatensor.tensor import TensorMap
 
 Tensor = TypeVar("Tensor", TensorMap, TensorBlock)
+Plan = TypeVar("Plan")
 
 
 def require_tensor(value: Any, name: str = "tensor") -> None:
@@ -102,6 +104,27 @@ def assemble(
     return TensorMap._of(keys, blocks)
 
 
+class Remembered(Generic[Plan]):
+    """Plans for the last few Labels, as blocks of a map and their gradients often have the same.
+
+    Labels are compared: most that differ do so in their first bytes; a hash reads all of them.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: deque[tuple[Labels, Plan]] = deque(maxlen=4)
+
+    def get(self, labels: Labels, make: Callable[[Labels], Plan]) -> Plan:
+        """Return the plan for Labels, which is made unless it is known."""
+        for known, plan in self._known:
+            if known == labels:
+                return plan
+        plan = make(labels)
+        self._known.appendleft((labels, plan))
+        return plan
+
+
 def say_where(error: Exception, keys: Labels, position: int) -> None:
     """Add the key of a block to the text of an error."""
     if len(error.args) >= 1 and isinstance(error.args[0], str):
@@ -128,6 +151,32 @@ def check_same(
         return
     if found := _differences.metadata(first, second, axes, gradients):
         raise NotEqualError(found)
+
+
+def within_range(function: Callable[..., TensorBlock], name: str) -> Callable[..., TensorBlock]:
+    """Make a function of blocks of integers raise OverflowError where its result wraps around."""
+
+    def checked(*args: Any) -> TensorBlock:
+        result = function(*args)
+        if _arrays.kind(result._values) == "integer":
+            exact = [
+                value._map(_arrays.as_floating) if isinstance(value, TensorBlock) else value
+                for value in args
+            ]
+            _refuse_wraps(result, function(*exact), name)
+        return result
+
+    return checked
+
+
+def _refuse_wraps(result: TensorBlock, exact: TensorBlock, name: str) -> None:
+    if _arrays.wraps(result._values, exact._values):
+        raise OverflowError(
+            f"the result of `{name}` is out of the range of {result._values.dtype}; convert the "
+            "values to a larger dtype with `.to(...)` first"
+        )
+    for parameter, gradient in result._gradients.items():
+        _refuse_wraps(gradient, exact._gradients[parameter], name)
 
 
 def refuse_nested(block: TensorBlock, operation: str) -> None:

@@ -15,6 +15,7 @@ from metatensor._core import cuts, sets
 from metatensor._core.rows import RowIndex
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
+from metatensor.operations._blockwise import Remembered
 
 Positions = npt.NDArray[np.intp]
 
@@ -26,21 +27,80 @@ class Plan(NamedTuple):
     bounds: Positions
 
 
-def cut_block(
-    block: TensorBlock,
-    axis: str,
-    selections: Sequence[Labels | Positions],
-    copier: _arrays.Copier,
-) -> list[TensorBlock]:
-    """Return new blocks with what each selection takes from the samples or the properties."""
-    if not selections:
-        return []
-    if axis == "samples":
-        return _cut_samples(block, _plan(block._samples, selections), copier)
-    plan = Plan(*cuts.ascending(*_plan(block._properties, selections)))
-    tables = cuts.cut(block._properties._table, *plan)
-    properties = [block._properties._like(table) for table in tables]
-    return _cut_properties(block, plan, properties, copier)
+class Cuts:
+    """Cut blocks into several parts; those with the same Labels share plans, and Labels of parts.
+
+    Parameters
+    ----------
+    axis : {"samples", "properties"}
+        what is cut
+    selections : sequence of Labels or of positions
+        what each part takes
+    copier : Copier
+        makes the arrays of the parts
+
+    """
+
+    def __init__(
+        self, axis: str, selections: Sequence[Labels | Positions], copier: _arrays.Copier
+    ) -> None:
+        self._axis = axis
+        self._selections = selections
+        self._copier = copier
+        self._known: Remembered[_Cut] = Remembered()
+
+    def parts(self, block: TensorBlock) -> list[TensorBlock]:
+        """Return new blocks with what each selection takes."""
+        if not self._selections:
+            return []
+        if self._axis == "samples":
+            return _cut_samples(
+                block, self._known.get(block._samples, self._cut_of_samples), self._copier
+            )
+        cut = self._known.get(block._properties, self._cut_of_properties)
+        return _cut_properties(block, cut, self._copier)
+
+    def _cut_of_samples(self, samples: Labels) -> _Cut:
+        return _Cut(samples, _plan(samples, self._selections))
+
+    def _cut_of_properties(self, properties: Labels) -> _Cut:
+        plan = cuts.ascending(*_plan(properties, self._selections))
+        return _Cut(properties, Plan(*plan))
+
+
+class _Cut:
+    """The Labels of each part, and the positions of their entries; a slice where these are a run.
+
+    Parameters
+    ----------
+    labels : Labels
+        what is cut
+    plan : Plan
+        what each part takes
+    samples : array of int, optional
+        what the first column becomes: the new numbers of the samples of gradient rows
+
+    """
+
+    def __init__(self, labels: Labels, plan: Plan, samples: Positions | None = None) -> None:
+        positions, bounds = plan
+        ends = bounds.tolist()
+        self.labels = [labels._like(table) for table in cuts.cut(labels._table, *plan, samples)]
+        self.positions = [
+            positions[begin:end] if start < 0 else slice(start, start + end - begin)
+            for start, begin, end in zip(cuts.runs(positions, bounds), ends, ends[1:])
+        ]
+        self._size = len(labels)
+        self._plan = plan
+        self._gradients: Remembered[_Cut] = Remembered()
+
+    def of_gradient(self, gradient: TensorBlock) -> _Cut:
+        """Return where the gradient rows of the samples of each part go."""
+        return self._gradients.get(gradient._samples, self._follow)
+
+    def _follow(self, samples: Labels) -> _Cut:
+        *rows, numbers = cuts.follow(samples._table, *self._plan, self._size)
+        return _Cut(samples, Plan(*rows), numbers)
 
 
 # ---- plans
@@ -115,50 +175,38 @@ def _columns(names: tuple[str, ...], selected: tuple[str, ...]) -> Positions:
 # ---- gathers
 
 
-def _cut_samples(
-    block: TensorBlock,
-    plan: Plan,
-    copier: _arrays.Copier,
-    samples: Positions | None = None,
-) -> list[TensorBlock]:
-    """Take rows, and the gradient rows that belong to them, whose samples are numbered anew."""
-    tables = cuts.cut(block._samples._table, *plan, samples)
+def _cut_samples(block: TensorBlock, cut: _Cut, copier: _arrays.Copier) -> list[TensorBlock]:
+    """Take rows, and the gradient rows that belong to them."""
     parts = [
-        TensorBlock._of(values, block._samples._like(table), block._components, block._properties)
-        for values, table in zip(_gather(block._values, plan, 0, copier), tables)
+        TensorBlock._of(values, samples, block._components, block._properties)
+        for values, samples in zip(_gather(block._values, cut, 0, copier), cut.labels)
     ]
     for name, gradient in block._gradients.items():
-        *rows, positions = cuts.follow(gradient._samples._table, *plan, len(block._samples))
-        for part, piece in zip(parts, _cut_samples(gradient, Plan(*rows), copier, positions)):
+        for part, piece in zip(parts, _cut_samples(gradient, cut.of_gradient(gradient), copier)):
             part._gradients[name] = piece
     return parts
 
 
-def _cut_properties(
-    block: TensorBlock, plan: Plan, properties: list[Labels], copier: _arrays.Copier
-) -> list[TensorBlock]:
+def _cut_properties(block: TensorBlock, cut: _Cut, copier: _arrays.Copier) -> list[TensorBlock]:
     parts = [
-        TensorBlock._of(values, block._samples, block._components, labels)
-        for values, labels in zip(_gather(block._values, plan, -1, copier), properties)
+        TensorBlock._of(values, block._samples, block._components, properties)
+        for values, properties in zip(_gather(block._values, cut, -1, copier), cut.labels)
     ]
     for name, gradient in block._gradients.items():
-        for part, piece in zip(parts, _cut_properties(gradient, plan, properties, copier)):
+        for part, piece in zip(parts, _cut_properties(gradient, cut, copier)):
             part._gradients[name] = piece
     return parts
 
 
 def _gather(
-    values: _arrays.Array, plan: Plan, axis: int, copier: _arrays.Copier
+    values: _arrays.Array, cut: _Cut, axis: int, copier: _arrays.Copier
 ) -> list[_arrays.Array]:
     """Return copies of the entries of one axis that each part takes."""
-    positions, bounds = plan
-    ends = bounds.tolist()
     gathered = []
-    for start, begin, end in zip(cuts.runs(positions, bounds), ends, ends[1:]):
-        if start < 0:
-            gathered.append(copier.take(values, positions[begin:end], axis))
-            continue
-        stop = start + end - begin
-        run = values[start:stop, ...] if axis == 0 else values[..., start:stop]
-        gathered.append(copier.copy(run))
+    for positions in cut.positions:
+        if isinstance(positions, slice):
+            run = values[positions, ...] if axis == 0 else values[..., positions]
+            gathered.append(copier.copy(run))
+        else:
+            gathered.append(copier.take(values, positions, axis))
     return gathered

@@ -20,7 +20,14 @@ from metatensor._arrays import Array
 from metatensor._core import joins, sets
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
-from metatensor.operations._blockwise import Tensor, on_blocks, refuse_nested, require_tensor
+from metatensor.operations._blockwise import (
+    Remembered,
+    Tensor,
+    on_blocks,
+    refuse_nested,
+    require_tensor,
+    within_range,
+)
 from metatensor.tensor import TensorMap
 
 # -------------------------------------------------------------------------------------- the table
@@ -157,8 +164,8 @@ class SampleGroups(_Segments):
         of the result
     groups : array of intp
         which of them each sample becomes
-    parent : SampleGroups, optional
-        groups of the samples of which these are the gradient samples
+    counts : array of int, optional
+        how many samples became the one that each gradient sample of the result belongs to
 
     """
 
@@ -168,14 +175,13 @@ class SampleGroups(_Segments):
         self,
         samples: Labels,
         groups: npt.NDArray[np.intp],
-        parent: SampleGroups | None = None,
+        counts: npt.NDArray[np.intp] | None = None,
     ) -> None:
         self.samples = samples
         self.groups = groups
         self.size = len(samples)
-        self._parent = parent
-        self._gradients: dict[Labels, SampleGroups] = {}
-        self._counts: npt.NDArray[np.intp] | None = None
+        self._counts = counts
+        self._gradients: Remembered[SampleGroups] = Remembered()
         self._divisor: Array = None
 
     def labels(self, block: TensorBlock) -> tuple[Labels, tuple[Labels, ...], Labels]:
@@ -184,12 +190,11 @@ class SampleGroups(_Segments):
 
     def of_gradient(self, gradient: TensorBlock) -> SampleGroups:
         """Return the groups of gradient samples: those that agree after all."""
-        samples = gradient._samples
-        found = self._gradients.get(samples)
-        if found is None:
-            table, groups = sets.unique(joins.renumber(samples._table, self.groups))
-            found = self._gradients[samples] = SampleGroups(samples._like(table), groups, self)
-        return found
+        return self._gradients.get(gradient._samples, self._unite_gradient)
+
+    def _unite_gradient(self, samples: Labels) -> SampleGroups:
+        table, groups = sets.unique(joins.renumber(samples._table, self.groups))
+        return SampleGroups(samples._like(table), groups, self._host_counts()[table[:, 0]])
 
     def counts(self, y: Array) -> Array:
         """Return what an average divides results by: how many samples became one."""
@@ -201,10 +206,7 @@ class SampleGroups(_Segments):
 
     def _host_counts(self) -> npt.NDArray[np.intp]:
         if self._counts is None:
-            if self._parent is None:
-                self._counts = np.bincount(self.groups, minlength=self.size)
-            else:
-                self._counts = self._parent._host_counts()[self.samples._table[:, 0]]
+            self._counts = np.bincount(self.groups, minlength=self.size)
         return self._counts
 
     def sum_squares(self, x: Array, centre: Array) -> Array:
@@ -285,7 +287,7 @@ class ComponentGroups:
         """Sum over the axes, to a new array."""
         if not self.axes:
             return _arrays.copy(x)
-        return _arrays.namespace(x).sum(x, axis=self.axes, dtype=x.dtype)
+        return _arrays.sum_axes(x, self.axes)
 
     def sum_gradient(
         self, groups: ComponentGroups, gradient: TensorBlock, weights: Weights
@@ -311,23 +313,19 @@ def _unite(labels: Labels, removed: tuple[str, ...]) -> tuple[Labels, npt.NDArra
     return labels._like(table, names), groups
 
 
-class _Plans:
-    """The groups of each block; blocks, and gradients, with the same Labels share them."""
-
-    def __init__(self, axis: str, removed: tuple[str, ...]) -> None:
-        self._axis = axis
-        self._removed = removed
-        self._known: dict[Labels, SampleGroups | PropertyGroups] = {}
-
-    def groups(self, block: TensorBlock) -> Any:
-        if self._axis == "components":
-            return ComponentGroups(block, self._removed)
-        labels = block._samples if self._axis == "samples" else block._properties
-        found = self._known.get(labels)
-        if found is None:
-            kind = SampleGroups if self._axis == "samples" else PropertyGroups
-            found = self._known[labels] = kind(*_unite(labels, self._removed))
-        return found
+def _grouping(axis: str, removed: tuple[str, ...]) -> Callable[[TensorBlock], Any]:
+    """Return what finds the groups of a block, which blocks with the same Labels share."""
+    if axis == "components":
+        return lambda block: ComponentGroups(block, removed)
+    if axis == "samples":
+        of_samples: Remembered[SampleGroups] = Remembered()
+        return lambda block: of_samples.get(
+            block._samples, lambda samples: SampleGroups(*_unite(samples, removed))
+        )
+    of_properties: Remembered[PropertyGroups] = Remembered()
+    return lambda block: of_properties.get(
+        block._properties, lambda properties: PropertyGroups(*_unite(properties, removed))
+    )
 
 
 # --------------------------------------------------------------------------------- the operations
@@ -366,14 +364,16 @@ def reduce(name: str, axis: str, tensor: Tensor, names: str | Sequence[str]) -> 
                 f"`{argument}_names` must be among the {axis} of this {who} {known}, "
                 f"got {missing!r}"
             )
+    who = f"{name}_over_{axis}"
+    function = within_range(_reduce_block, who) if name == "sum" else _reduce_block
     # what is not finite stays so, as with libraries that do not warn
     with np.errstate(invalid="ignore", over="ignore"):
-        return on_blocks(
-            _reduce_block, tensor, f"{name}_over_{axis}", REDUCTIONS[name], _Plans(axis, removed)
-        )
+        return on_blocks(function, tensor, who, REDUCTIONS[name], _grouping(axis, removed))
 
 
-def _reduce_block(block: TensorBlock, who: str, reduction: Reduction, plans: _Plans) -> TensorBlock:
+def _reduce_block(
+    block: TensorBlock, who: str, reduction: Reduction, grouping: Callable[[TensorBlock], Any]
+) -> TensorBlock:
     if reduction.weights is not None:
         refuse_nested(block, who)
     kind = _arrays.kind(block._values)
@@ -384,7 +384,11 @@ def _reduce_block(block: TensorBlock, who: str, reduction: Reduction, plans: _Pl
         )
     if kind == "bool" or (kind == "integer" and not _stays_exact(block, reduction)):
         block = block._map(_arrays.as_floating)
-    groups, x = plans.groups(block), block._values
+    if kind == "real" and _saturates(block, reduction):
+        single, half = _arrays.namespace(block._values).float32, block._values.dtype
+        wide = _reduce_block(_with_dtype(block, single), who, reduction, grouping)
+        return _with_dtype(wide, half)
+    groups, x = grouping(block), block._values
     y, mean = reduction.value(groups, x)
     gradients = {}
     if block._gradients:
@@ -392,6 +396,18 @@ def _reduce_block(block: TensorBlock, who: str, reduction: Reduction, plans: _Pl
         gradients = _reduce_gradients(block, groups, reduction, weights)
     samples, components, properties = groups.labels(block)
     return TensorBlock._of(y, samples, components, properties, gradients)
+
+
+def _saturates(block: TensorBlock, reduction: Reduction) -> bool:
+    """Tell whether the dtype is too small to add up many values; numpy adds it up nonetheless."""
+    x = block._values
+    exact = reduction.ordered or (reduction.exact and _arrays.library(x) == "numpy")
+    return not exact and _arrays.is_half(x)
+
+
+def _with_dtype(block: TensorBlock, dtype: Any) -> TensorBlock:
+    xp = _arrays.namespace(block._values)
+    return block._map(lambda values: xp.astype(values, dtype, copy=False))
 
 
 def _reduce_gradients(

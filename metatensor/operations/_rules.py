@@ -135,3 +135,10 @@ COMPARISON: dict[str, Callable[[Array, Array], Array]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+
+#: of conditions; ``~`` is ``^`` with True
+CONNECTIVE: dict[str, Callable[[Array, Array], Array]] = {
+    "&": operator.and_,
+    "|": operator.or_,
+    "^": operator.xor,
+}

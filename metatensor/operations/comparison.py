@@ -155,7 +155,7 @@ def allclose(
     True
 
     """
-    return _differ(tensor_1, tensor_2, Tolerance(rtol, atol, equal_nan)) is None
+    return _differ(tensor_1, tensor_2, _tolerance(rtol, atol, equal_nan)) is None
 
 
 allclose_block = allclose
@@ -202,11 +202,16 @@ def allclose_raise(
     such as (property=1)
 
     """
-    tolerance = Tolerance(rtol, atol, equal_nan)
+    tolerance = _tolerance(rtol, atol, equal_nan)
     _raise(_differ(tensor_1, tensor_2, tolerance), tolerance)
 
 
 allclose_block_raise = allclose_raise
+
+
+def _tolerance(rtol: float, atol: float, equal_nan: bool) -> Tolerance:
+    rtol, atol = _checks.require_real(rtol, "rtol"), _checks.require_real(atol, "atol")
+    return Tolerance(rtol, atol, bool(equal_nan))
 
 
 def _differ(first: Any, second: Any, tolerance: Tolerance) -> Any:

@@ -310,7 +310,8 @@ def random_uniform_like(
     rng = np.random.default_rng()
 
     def draw(values: _arrays.Array) -> _arrays.Array:
-        return _arrays.requires_grad(_arrays.random_uniform(values, rng), requires_grad)
+        drawn = _arrays.random_uniform(values, rng)
+        return _arrays.requires_grad(drawn) if requires_grad else drawn
 
     return _on_kept(tensor, gradients, False, draw)
 
@@ -474,7 +475,9 @@ def unique_metadata(
         raise TypeError(f"`axis` must be a str, got {_checks.kind(axis)}")
     if axis not in ("samples", "properties"):
         raise ValueError(f"`axis` must be 'samples' or 'properties', got {axis!r}")
-    checked = Labels._checked(_axis_names(names, "names", ""))
+    checked = Labels._checked(_checks.names_tuple(names, "names"))
+    if not checked:
+        raise ValueError("`names` must have at least one name, got none")
     require_tensor(tensor)
     blocks = [tensor] if isinstance(tensor, TensorBlock) else tensor._blocks
     if not blocks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import index as as_index
 from typing import Any, Literal
 
@@ -177,7 +177,13 @@ def permute_dimensions(tensor: Tensor, axis: Axis, dimensions_indexes: Sequence[
     ['atom', 'system']
 
     """
-    return _change(tensor, axis, lambda labels: labels.permute(dimensions_indexes))
+    if not isinstance(dimensions_indexes, Iterable):
+        raise TypeError(
+            "`dimensions_indexes` must be a sequence of int, got "
+            f"{_checks.kind(dimensions_indexes)}"
+        )
+    positions = list(dimensions_indexes)
+    return _change(tensor, axis, lambda labels: labels.permute(positions))
 
 
 @operation

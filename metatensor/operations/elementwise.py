@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from metatensor import _arrays, _checks
@@ -17,10 +16,12 @@ from metatensor.operations._blockwise import (
     refuse_nested,
     require_tensor,
     same_keys,
+    within_range,
 )
 from metatensor.operations._rules import (
     BINARY,
     COMPARISON,
+    CONNECTIVE,
     NUMBER,
     NUMBER_FIRST,
     UNARY,
@@ -606,7 +607,8 @@ def where(condition: Tensor, tensor_1: Tensor | _Number, tensor_2: Tensor | _Num
     Parameters
     ----------
     condition : TensorMap or TensorBlock
-        of bools, such as ``tensor > 0``; its gradients do not count
+        of bools, such as ``tensor > 0`` or ``(tensor > 0) & ~(other > 1)``; its gradients do not
+        count, and may be others
     tensor_1, tensor_2 : TensorMap, TensorBlock or number
         what to choose from, where the condition holds, and elsewhere; one of them may be a number.
         The keys, samples, components and properties must be those of `condition`, the order of the
@@ -667,6 +669,14 @@ def compare(A: Any, B: Any, relation: str) -> Any:
     return on_blocks(_compare, tensor, _number_for(tensor, _require_number(B, "B")), relation)
 
 
+@operation
+def connect(A: Any, B: Any, connective: str) -> Any:
+    """Combine conditions, maps or blocks of bools: what ``&``, ``|``, ``^`` and ``~`` do."""
+    if isinstance(B, bool):
+        return on_blocks(_connect, A, B, connective, name="A")
+    return on_pairs(_connect_pair, A, B, connective, names=("A", "B"))
+
+
 # ---- what they have in common
 
 
@@ -684,7 +694,7 @@ def _arithmetic(name: str, A: Any, B: Any) -> Any:
     if x is not None and y is not None:
         xp = _arrays.namespace(x, y)
         if "integer" in (_arrays.kind(x), _arrays.kind(y)):
-            combine = _within_range(_combine, name)
+            combine = within_range(_combine, name)
     return on_pairs(combine, A, B, xp, rule, name, names=("A", "B"))
 
 
@@ -701,7 +711,7 @@ def _function(name: str, tensor: Tensor, given: str = "tensor") -> Tensor:
     rule, values = UNARY[name], _first_values(tensor)
     change = _change
     if rule.integers and values is not None and _arrays.kind(values) == "integer":
-        change = _within_range(_change, name)
+        change = within_range(_change, name)
     else:
         tensor = _floating(tensor)
     return on_blocks(change, tensor, _namespace(tensor), rule, name)
@@ -818,31 +828,6 @@ def _like(
     return TensorBlock._of(values, block._samples, block._components, block._properties, gradients)
 
 
-def _within_range(function: Callable[..., TensorBlock], name: str) -> Callable[..., TensorBlock]:
-    """Make a function of blocks of integers raise OverflowError where its result wraps around."""
-
-    def checked(*args: Any) -> TensorBlock:
-        result = function(*args)
-        if _arrays.kind(result._values) == "integer":
-            exact = [
-                _floating(value) if isinstance(value, TensorBlock) else value for value in args
-            ]
-            _refuse_wraps(result, function(*exact), name)
-        return result
-
-    return checked
-
-
-def _refuse_wraps(result: TensorBlock, exact: TensorBlock, name: str) -> None:
-    if _arrays.wraps(result._values, exact._values):
-        raise OverflowError(
-            f"the result of `{name}` is out of the range of {result._values.dtype}; convert the "
-            "values to a larger dtype with `.to(...)` first"
-        )
-    for parameter, gradient in result._gradients.items():
-        _refuse_wraps(gradient, exact._gradients[parameter], name)
-
-
 def _compare(block: TensorBlock, number: Any, relation: str) -> TensorBlock:
     return _like(block, _relate(block._values, number, relation))
 
@@ -858,6 +843,22 @@ def _relate(x: _arrays.Array, y: Any, relation: str) -> _arrays.Array:
     if hasattr(y, "shape"):
         _require_order(y)
     return COMPARISON[relation](x, y)
+
+
+def _connect(block: TensorBlock, other: Any, connective: str) -> TensorBlock:
+    for values in (block._values, other):
+        if hasattr(values, "shape") and _arrays.kind(values) != "bool":
+            raise TypeError(
+                f"conditions combined by `{connective}` must be bools, got {values.dtype}; "
+                "compare them with something, such as `tensor > 0`"
+            )
+    return _like(block, CONNECTIVE[connective](block._values, other))
+
+
+def _connect_pair(block: TensorBlock, other: TensorBlock, connective: str) -> TensorBlock:
+    check_same(block, other, gradients=False)
+    _arrays.namespace(block._values, other._values)
+    return _connect(block, other._values, connective)
 
 
 def _require_order(values: _arrays.Array) -> None:

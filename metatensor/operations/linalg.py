@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 
-from metatensor import _array_algebra, _arrays
+from metatensor import _array_algebra, _arrays, _checks
 from metatensor._checks import NotEqualError, component_names
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.operations import _differences
-from metatensor.operations._blockwise import Tensor, check_same, on_pairs
+from metatensor.operations._blockwise import Tensor, check_same, on_pairs, within_range
 from metatensor.tensor import TensorMap
 
 __all__ = ["dot", "lstsq", "solve"]
@@ -48,6 +48,8 @@ def dot(tensor_1: Tensor, tensor_2: Tensor) -> Tensor:
         if `tensor_2` has components or gradients
     TypeError
         if the two are not both maps, or both blocks
+    OverflowError
+        if integers get out of the range of their dtype
 
     Examples
     --------
@@ -62,7 +64,7 @@ def dot(tensor_1: Tensor, tensor_2: Tensor) -> Tensor:
            [7, 6]])
 
     """
-    return on_pairs(_dot_blocks, tensor_1, tensor_2)
+    return on_pairs(within_range(_dot_blocks, "dot"), tensor_1, tensor_2)
 
 
 def _dot_blocks(block: TensorBlock, other: TensorBlock) -> TensorBlock:
@@ -146,6 +148,8 @@ def lstsq(X: Tensor, Y: Tensor, rcond: float | None, driver: str | None = None) 
             UserWarning,
             stacklevel=3,
         )
+    else:
+        rcond = _checks.require_real(rcond, "rcond")
     return on_pairs(_lstsq_blocks, X, Y, rcond, driver, names=("X", "Y"))
 
 

@@ -25,6 +25,7 @@ from metatensor.operations._blockwise import (
     refuse_nested,
     require_tensor,
     same_keys,
+    within_range,
 )
 from metatensor.operations._expressions import Axes, Expression, Names, Plan
 from metatensor.tensor import TensorMap
@@ -92,6 +93,8 @@ def einsum(expression: str, *tensors: TensorMap | TensorBlock) -> TensorMap | Te
         one of several tensors with gradients
     TypeError
         if one of the tensors is neither a TensorMap nor a TensorBlock
+    OverflowError
+        if integers get out of the range of their dtype
 
     Examples
     --------
@@ -130,14 +133,15 @@ def einsum(expression: str, *tensors: TensorMap | TensorBlock) -> TensorMap | Te
         require_tensor(tensor, f"operand {number}")
     maps = [tensor for tensor in tensors if isinstance(tensor, TensorMap)]
     blocks = [tensor for tensor in tensors if isinstance(tensor, TensorBlock)]
+    multiply = within_range(partial(_einsum_blocks, parsed), "einsum")
     if not maps:
-        return _einsum_blocks(parsed, *blocks)._seal(frozen=False)
+        return multiply(*blocks)._seal(frozen=False)
     keys = maps[0]._keys
     columns = [
         same_keys(maps[0], tensor) if isinstance(tensor, TensorMap) else [tensor] * len(keys)
         for tensor in tensors
     ]
-    return assemble(keys, list(zip(*columns, strict=True)), partial(_einsum_blocks, parsed))
+    return assemble(keys, list(zip(*columns, strict=True)), multiply)
 
 
 def _einsum_blocks(expression: Expression, *blocks: TensorBlock) -> TensorBlock:
@@ -198,6 +202,8 @@ def outer(tensor_1: Tensor, tensor_2: Tensor) -> Tensor:
         if the keys, the samples or components of the same name differ
     TypeError
         if the two are not both maps, or both blocks
+    OverflowError
+        if integers get out of the range of their dtype
 
     Examples
     --------
@@ -213,7 +219,7 @@ def outer(tensor_1: Tensor, tensor_2: Tensor) -> Tensor:
     ['n_1', 'n_2']
 
     """
-    return on_pairs(_outer_blocks, tensor_1, tensor_2)
+    return on_pairs(within_range(_outer_blocks, "outer"), tensor_1, tensor_2)
 
 
 def _outer_blocks(block: TensorBlock, other: TensorBlock) -> TensorBlock:
@@ -240,7 +246,12 @@ def _outer_plan(
         for name in group
     ]
     samples, first, second, *free = list(string.ascii_lowercase)
-    letters = dict(zip(dict.fromkeys(components + others), free))
+    distinct = dict.fromkeys(components + others)
+    if len(distinct) > len(free):
+        raise ValueError(
+            f"`outer` can have at most {len(free)} different components, got {len(distinct)}"
+        )
+    letters = dict(zip(distinct, free))
     mine, theirs = ["".join([letters[name] for name in group]) for group in (components, others)]
     return Plan(
         "outer",

@@ -78,6 +78,8 @@ def sum_over_samples(tensor: Tensor, sample_names: str | Sequence[str]) -> Tenso
         if `tensor` is neither a TensorMap nor a TensorBlock
     ValueError
         if a TensorMap has no such sample dimension
+    OverflowError
+        if integers get out of the range of their dtype
 
     Examples
     --------
@@ -347,6 +349,8 @@ def sum_over_properties(tensor: Tensor, property_names: str | Sequence[str]) -> 
         if `tensor` is neither a TensorMap nor a TensorBlock
     ValueError
         if a TensorMap has no such property dimension
+    OverflowError
+        if integers get out of the range of their dtype
 
     Examples
     --------
@@ -659,6 +663,8 @@ def sum_over_components(tensor: Tensor, component_names: str | Sequence[str]) ->
         if `tensor` is neither a TensorMap nor a TensorBlock
     ValueError
         if there is no such component
+    OverflowError
+        if integers get out of the range of their dtype
 
     Examples
     --------

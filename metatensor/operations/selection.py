@@ -18,7 +18,7 @@ from metatensor.operations._blockwise import (
     require_tensor,
     say_where,
 )
-from metatensor.operations._cuts import Positions, cut_block
+from metatensor.operations._cuts import Cuts, Positions
 from metatensor.tensor import TensorMap
 
 __all__ = [
@@ -90,7 +90,8 @@ def slice(tensor: Tensor, axis: str, selection: Selection) -> Tensor:
     selections = [_parse(selection, "selection")]
     _check_names(tensor, axis, selections)
     copier = merge.copier_for([tensor] if isinstance(tensor, TensorBlock) else tensor._blocks)
-    return on_blocks(lambda block: cut_block(block, axis, selections, copier)[0], tensor)
+    cuts = Cuts(axis, selections, copier)
+    return on_blocks(lambda block: cuts.parts(block)[0], tensor)
 
 
 #: the same function, under the name it had for blocks
@@ -148,12 +149,13 @@ def split(tensor: Tensor, axis: str, selections: list[Selection]) -> list[Tensor
     parsed = [_parse(selection, "selections") for selection in selections]
     _check_names(tensor, axis, parsed)
     copier = merge.copier_for([tensor] if isinstance(tensor, TensorBlock) else tensor._blocks)
+    cuts = Cuts(axis, parsed, copier)
     if isinstance(tensor, TensorBlock):
-        return [part._seal(frozen=False) for part in cut_block(tensor, axis, parsed, copier)]
+        return [part._seal(frozen=False) for part in cuts.parts(tensor)]
     parts: list[list[TensorBlock]] = []
     try:
         for block in tensor._blocks:
-            parts.append([part._seal() for part in cut_block(block, axis, parsed, copier)])
+            parts.append([part._seal() for part in cuts.parts(block)])
     except Exception as error:
         say_where(error, tensor._keys, len(parts))
         raise
@@ -179,7 +181,10 @@ def _parse(selection: Any, name: str) -> Labels | Positions:
             f"`{name}` must be Labels, list of int or 1-D array of int, "
             f"got {_checks.kind(selection)}"
         )
-    positions = np.asarray(selection)
+    try:
+        positions = np.asarray(selection)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be 1-D, got a list of unequal parts") from error
     if positions.dtype.kind == "b":
         raise TypeError(f"`{name}` can not be a boolean mask, use positions: np.flatnonzero(mask)")
     if positions.ndim != 1:
@@ -190,7 +195,8 @@ def _parse(selection: Any, name: str) -> Labels | Positions:
         raise TypeError(f"`{name}` must be integers, got {positions.dtype}")
     if positions.dtype == np.uint64 and positions.max() > np.iinfo(np.intp).max:
         raise IndexError(f"`{name}` must be positions in a table, got {positions.max()}")
-    return np.ascontiguousarray(positions, dtype=np.intp)
+    positions = np.ascontiguousarray(positions, dtype=np.intp)
+    return positions if positions.flags.aligned else positions.copy()
 
 
 def _check_names(

@@ -204,6 +204,17 @@ def test_random_numbers_differ_each_time(xp):
     assert not (first == second).any()
 
 
+def test_random_numbers_can_be_drawn_where_torch_transforms_functions():
+    torch = pytest.importorskip("torch")
+
+    def square(values):
+        block = metatensor.block_from_array(values)
+        return (block * block + 0 * metatensor.random_uniform_like(block)).values.sum()
+
+    values = torch.arange(6.0).reshape(2, 3)
+    assert torch.equal(torch.func.grad(square)(values), 2 * values)
+
+
 @pytest.mark.parametrize("dtype", ["int32", "bool"])
 def test_integers_can_not_be_random(xp, dtype):
     block = metatensor.block_from_array(xp.asarray(np.zeros((2, 3), dtype=dtype)))

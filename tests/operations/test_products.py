@@ -655,3 +655,12 @@ def test_nothing_given_is_changed():
     outer(*blocks)
     for block, before in zip(blocks, copies, strict=True):
         assert_equal(block, before)
+
+
+def test_one_operand_gives_new_values_of_its_dtype(xp):
+    numbers = np.arange(6, dtype=np.int8).reshape(2, 3)
+    block = TensorBlock(xp.asarray(numbers), Labels.range("a", 2), [], Labels.range("n", 3))
+    same, total = einsum("a | | n -> a | | n", block), einsum("a | | n -> a | |", block)
+    assert same.dtype == total.dtype == block.dtype
+    assert not np.shares_memory(np.asarray(same.values), np.asarray(block.values))
+    assert np.asarray(total.values).tolist() == [[3], [12]]

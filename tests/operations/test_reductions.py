@@ -332,6 +332,19 @@ def test_std_is_the_root_of_the_mean_square_bit_by_bit():
     np.testing.assert_array_equal(std_over_samples(block, "i").values, expected[None])
 
 
+@pytest.mark.parametrize("axis", ["samples", "components", "properties"])
+@pytest.mark.parametrize("name", ["sum", "mean"])
+def test_either_byte_order(name, axis):
+    block = random_block(np.random.default_rng(0), 20)
+    removed = {"samples": "i", "components": "c0", "properties": "p"}[axis]
+    swapped = TensorBlock(
+        block.values.astype(">f8"), block.samples, block.components, block.properties
+    )
+    result = reduction(name, axis)(swapped, removed)
+    expected = reduction(name, axis)(block, removed)
+    np.testing.assert_array_equal(result.values, expected.values)
+
+
 # ---- upstream's bugs
 
 

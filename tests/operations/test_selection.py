@@ -361,6 +361,20 @@ def test_blocks_without_samples_or_properties():
     assert copied.block(0).values is not full.values
 
 
+@pytest.mark.parametrize(
+    ("axis", "selection"),
+    [("samples", labels("i", [[0]])), ("samples", [1, 0]), ("properties", [2, 0])],
+)
+def test_blocks_with_the_same_labels_are_alike_afterwards(axis, selection):
+    blocks = [example(np), example(np), slice_of(example(np), "samples", [0, 3]), example(np)]
+    tensor = TensorMap(Labels.range("key", 4), blocks)
+    parts = slice_of(tensor, axis, selection)
+    for block, part in zip(blocks, parts.blocks(), strict=True):
+        assert part == slice_of(block, axis, selection)
+    for first, other in [(parts[0], parts[1]), (parts[0].gradient("g"), parts[3].gradient("g"))]:
+        assert getattr(first, axis) is getattr(other, axis)
+
+
 @pytest.mark.parametrize("function", [drop_blocks, filter_blocks])
 def test_what_are_no_keys(function):
     tensor = numbered()
