@@ -1,21 +1,33 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
-from metatensor.sklearn.feature_extraction import KeysToProperties, SumOverSamples
+from metatensor.sklearn.feature_extraction import (
+    KeysToProperties,
+    KeysToSamples,
+    MeanOverSamples,
+    SumOverSamples,
+)
+from metatensor.sklearn.feature_selection import VarianceThreshold
 from metatensor.sklearn.linear_model import Ridge
-from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, r2, rmse
-from metatensor.sklearn.preprocessing import StandardScaler
+from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
+from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
 
 __all__ = [
     "KeysToProperties",
+    "KeysToSamples",
+    "MeanOverSamples",
+    "Normalizer",
     "Ridge",
     "Rows",
     "StandardScaler",
     "SumOverSamples",
+    "VarianceThreshold",
     "as_rows",
     "get_scorer",
     "mae",
     "make_scorer",
+    "max_error",
+    "medae",
     "r2",
     "rmse",
 ]

@@ -32,6 +32,15 @@ def find(wanted: Labels, given: Labels) -> Positions:
     return given._index.find_many(columns(wanted, given._names))
 
 
+def same_entries(first: Labels, second: Labels) -> bool:
+    """Tell whether Labels have the same names and the same entries, both in any order."""
+    return (
+        set(first._names) == set(second._names)
+        and len(first) == len(second)
+        and bool((find(first, second) >= 0).all())
+    )
+
+
 def find_gradient_rows(wanted: TensorBlock, given: TensorBlock, samples: Positions) -> Positions:
     """Return where the rows of one gradient are in another one, -1 for those that are not.
 

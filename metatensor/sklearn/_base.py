@@ -229,8 +229,9 @@ class TensorEstimator(BaseEstimator):
             )
 
 
-def entries_text(labels: Labels, mask: npt.NDArray[np.bool_]) -> str:
-    """Print some entries of Labels, the first few of many."""
+def entries_text(labels: Labels, mask: npt.NDArray[np.bool_] | None = None) -> str:
+    """Print some entries of Labels, or all of them: the first few of many."""
+    mask = np.ones(len(labels), bool) if mask is None else mask
     return _shortened(
         [labels.entry(int(position)).print() for position in np.flatnonzero(mask)[:4]],
         int(mask.sum()),

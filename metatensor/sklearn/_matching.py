@@ -76,7 +76,7 @@ def match_keys(wanted: Labels, given: Labels, names: Names) -> list[int]:
                 f"`KeysToProperties({others})`"
             )
         if len(found) == 0:
-            keys = _base.entries_text(given, np.ones(len(given), bool))
+            keys = _base.entries_text(given)
             raise ValueError(
                 f"no block of {names.given} matches the key {entry.print()} of {names.wanted}, "
                 f"there are: {keys}"

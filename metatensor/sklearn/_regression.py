@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
@@ -119,7 +118,7 @@ def _check_same_rows(X: Rows, y: Rows) -> None:
     if len(absent):
         raise ValueError(
             f"X and y must have the same rows; y has rows by {list(y.by)} that X, by {list(X.by)}, "
-            f"has not: {_base.entries_text(absent, np.ones(len(absent), bool))}; make both with "
+            f"has not: {_base.entries_text(absent)}; make both with "
             "`as_rows(X, y)`"
         )
 

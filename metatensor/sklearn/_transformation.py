@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import TransformerMixin
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 
-from metatensor import _checks
+from metatensor import _arrays, _checks
+from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _base
 from metatensor.tensor import TensorMap
@@ -23,9 +24,25 @@ class TensorTransformer(TransformerMixin, _base.TensorEstimator):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         keys = cls._sklearn_auto_wrap_output_keys
+        # nothing is known about what is not fitted
         cls._sklearn_auto_wrap_output_keys = property(
-            lambda self: set() if hasattr(self, "feature_labels_in_") else keys
+            lambda self: set() if self._is_labelled or not hasattr(self, "n_features_in_") else keys
         )
+
+    @property
+    def _is_labelled(self) -> bool:
+        """Whether it was fitted to labelled data, and not to an array."""
+        return hasattr(self, "feature_labels_in_")
+
+    def _learnt(self, keys: Labels, rows: list[_arrays.Array]) -> Any:
+        """Return what was learnt, a number for each property: as a map, or an array for arrays."""
+        if not self._is_labelled:
+            return rows[0]
+        blocks = [
+            TensorBlock._of(row[None, :], Labels.single(), (), properties)
+            for row, properties in zip(rows, self.feature_labels_in_.values(), strict=True)
+        ]
+        return TensorMap._of(keys, blocks)
 
     def set_output(self, *, transform: str | None = None) -> TensorTransformer:
         """Say in which container arrays come out; labelled data stay as they are.
@@ -46,6 +63,28 @@ class TensorTransformer(TransformerMixin, _base.TensorEstimator):
             config = getattr(self, "_sklearn_output_config", {})
             self._sklearn_output_config = {**config, "transform": transform}
         return self
+
+
+class OneToOneTransformer(OneToOneFeatureMixin, TensorTransformer):
+    """Base of transformers of labelled data or arrays that keep the properties."""
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return the names of the properties, which are those of the input.
+
+        Parameters
+        ----------
+        input_features : sequence of str, optional
+            names of the columns of arrays; not used for labelled data
+
+        Returns
+        -------
+        array of str, (n_features,)
+
+        """
+        if self._is_labelled:
+            return feature_names(self.feature_labels_in_)
+        names: npt.NDArray[np.object_] = super().get_feature_names_out(input_features)
+        return names
 
 
 class LabelTransformer(TransformerMixin, _base.TensorEstimator):

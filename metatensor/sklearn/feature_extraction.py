@@ -1,9 +1,9 @@
-"""Features of systems from blocks of atoms: moving keys, and summing over samples."""
+"""Features of systems from blocks of atoms: moving keys, and reducing samples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,64 +11,24 @@ from sklearn.utils.validation import check_is_fitted
 
 from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
-from metatensor.labels import Labels
-from metatensor.operations.reductions import sum_over_samples
+from metatensor.labels import Labels, LabelsEntry
+from metatensor.operations.reductions import mean_over_samples, sum_over_samples
 from metatensor.sklearn import _alignment, _base
 from metatensor.sklearn._transformation import LabelTransformer, feature_names
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
 
+if TYPE_CHECKING:
+    from typing import Self
 
-class KeysToProperties(LabelTransformer):
-    """Move dimensions of the keys to the properties, always to the same ones.
 
-    This is :meth:`metatensor.TensorMap.keys_to_properties`, with the keys and properties of the
-    result learnt in `fit`: what a block, or a property, that was there in `fit` would have given is
-    filled with zeros when it is absent later (a system without atoms of some type). That makes it
-    the first step of a pipeline for systems of changing composition.
+class _MovedKeys(LabelTransformer):
+    """What moves dimensions of the keys, and learns the keys and properties of the result."""
 
-    Gradients move along; what is filled in has gradients of zero.
+    properties_: dict[LabelsEntry, Labels]
 
-    Parameters
-    ----------
-    keys : str or sequence of str
-        names of the dimensions to move, which become the first property dimensions
-    unknown : {"error", "ignore"}, default="error"
-        what to do with keys and properties that were not there in `fit`: refuse them, or leave them
-        out. Samples stay, with zeros for all known properties.
-
-    Attributes
-    ----------
-    properties_ : dict of LabelsEntry to Labels
-        the properties of each block of the result
-    n_features_in_ : int
-        number of properties of all blocks together
-    feature_labels_in_ : dict of LabelsEntry to Labels
-        the properties of each block in `fit`
-
-    See Also
-    --------
-    SumOverSamples : the usual next step
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from metatensor import Labels, TensorBlock, TensorMap
-    >>> from metatensor.sklearn import KeysToProperties
-    >>> def block(atoms):
-    ...     samples = Labels(["system", "atom"], np.array(atoms))
-    ...     return TensorBlock(np.ones((len(atoms), 1)), samples, [], Labels.range("n", 1))
-    >>> types = Labels(["center_type"], np.array([[1], [8]]))
-    >>> water = TensorMap(types, [block([[0, 1], [0, 2]]), block([[0, 0]])])
-    >>> step = KeysToProperties("center_type").fit(water)
-    >>> hydrogen = TensorMap(Labels(["center_type"], np.array([[1]])), [block([[1, 0], [1, 1]])])
-    >>> step.transform(hydrogen).block().properties
-    Labels
-        center_type  n
-             1       0
-             8       0
-
-    """
+    #: the method of maps that does it
+    _move: Callable[[TensorMap, Sequence[str]], TensorMap]
 
     def __init__(
         self,
@@ -79,7 +39,7 @@ class KeysToProperties(LabelTransformer):
         self.keys = keys
         self.unknown = unknown
 
-    def fit(self, X: Any, y: Any = None) -> KeysToProperties:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Learn the keys and properties of the result.
 
         Parameters
@@ -90,8 +50,8 @@ class KeysToProperties(LabelTransformer):
 
         Returns
         -------
-        KeysToProperties
-            self, fitted
+        self
+            fitted
 
         """
         self._fit_moved(X)
@@ -126,7 +86,7 @@ class KeysToProperties(LabelTransformer):
         return moved
 
     def _moved(self, tensor: TensorMap) -> TensorMap:
-        return tensor.keys_to_properties(_checks.names_tuple(self.keys, "keys"))
+        return self._move(tensor, _checks.names_tuple(self.keys, "keys"))
 
     def transform(self, X: Any) -> Any:
         """Move the keys.
@@ -153,8 +113,8 @@ class KeysToProperties(LabelTransformer):
         names = next(iter(self.feature_labels_in_)).names
         if tensor._keys.names != names:
             raise ValueError(
-                f"X has the key names {tensor._keys.names}, but KeysToProperties was fitted on "
-                f"{names}"
+                f"X has the key names {tensor._keys.names}, but {type(self).__name__} was fitted "
+                f"on {names}"
             )
         moved = self._moved(tensor)
         if {key: block._properties for key, block in moved.items()} != self.properties_:
@@ -224,7 +184,182 @@ def _without_samples(
     return TensorBlock._of(values, samples, components, properties, gradients)
 
 
-class SumOverSamples(LabelTransformer):
+class KeysToProperties(_MovedKeys):
+    """Move dimensions of the keys to the properties, always to the same ones.
+
+    This is :meth:`metatensor.TensorMap.keys_to_properties`, with the keys and properties of the
+    result learnt in `fit`: what a block, or a property, that was there in `fit` would have given is
+    filled with zeros when it is absent later (a system without atoms of some type). That makes it
+    the first step of a pipeline for systems of changing composition.
+
+    Gradients move along; what is filled in has gradients of zero.
+
+    Parameters
+    ----------
+    keys : str or sequence of str, default="center_type"
+        names of the dimensions to move, which become the first property dimensions
+    unknown : {"error", "ignore"}, default="error"
+        what to do with keys and properties that were not there in `fit`: refuse them, or leave them
+        out. Samples stay, with zeros for all known properties.
+
+    Attributes
+    ----------
+    properties_ : dict of LabelsEntry to Labels
+        the properties of each block of the result
+    n_features_in_ : int
+        number of properties of all blocks together
+    feature_labels_in_ : dict of LabelsEntry to Labels
+        the properties of each block in `fit`
+
+    See Also
+    --------
+    SumOverSamples : the usual next step
+    KeysToSamples : the same weights for all values that move
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> from metatensor.sklearn import KeysToProperties
+    >>> def block(atoms):
+    ...     samples = Labels(["system", "atom"], np.array(atoms))
+    ...     return TensorBlock(np.ones((len(atoms), 1)), samples, [], Labels.range("n", 1))
+    >>> types = Labels(["center_type"], np.array([[1], [8]]))
+    >>> water = TensorMap(types, [block([[0, 1], [0, 2]]), block([[0, 0]])])
+    >>> step = KeysToProperties("center_type").fit(water)
+    >>> hydrogen = TensorMap(Labels(["center_type"], np.array([[1]])), [block([[1, 0], [1, 1]])])
+    >>> step.transform(hydrogen).block().properties
+    Labels
+        center_type  n
+             1       0
+             8       0
+
+    """
+
+    _move = staticmethod(TensorMap.keys_to_properties)
+
+
+class KeysToSamples(_MovedKeys):
+    """Move dimensions of the keys to the samples: what differed in them alone becomes one block.
+
+    This is :meth:`metatensor.TensorMap.keys_to_samples`, with the keys and properties of the result
+    learnt in `fit`: a property that was there in `fit` is filled with zeros when it is absent
+    later. Models fitted to such blocks have the same weights for all the values that moved, such
+    as types of atoms; values that were not there in `fit` are samples like all others.
+
+    Gradients move along; what is filled in has gradients of zero.
+
+    Parameters
+    ----------
+    keys : str or sequence of str, default="center_type"
+        names of the dimensions to move, which become the last sample dimensions
+    unknown : {"error", "ignore"}, default="error"
+        what to do with blocks of the result and properties that were not there in `fit`: refuse
+        them, or leave them out
+
+    Attributes
+    ----------
+    properties_ : dict of LabelsEntry to Labels
+        the properties of each block of the result
+    n_features_in_ : int
+        number of properties of all blocks together
+    feature_labels_in_ : dict of LabelsEntry to Labels
+        the properties of each block in `fit`
+
+    See Also
+    --------
+    KeysToProperties : weights of their own for all values that move
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> from metatensor.sklearn import KeysToSamples
+    >>> def block(atoms):
+    ...     samples = Labels(["system", "atom"], np.array(atoms))
+    ...     return TensorBlock(np.ones((len(atoms), 1)), samples, [], Labels.range("n", 1))
+    >>> types = Labels(["center_type"], np.array([[1], [8]]))
+    >>> water = TensorMap(types, [block([[0, 1], [0, 2]]), block([[0, 0]])])
+    >>> KeysToSamples("center_type").fit_transform(water).block().samples
+    Labels
+        system  atom  center_type
+          0      0         8
+          0      1         1
+          0      2         1
+
+    """
+
+    _move = staticmethod(TensorMap.keys_to_samples)
+
+
+class _ReducedSamples(LabelTransformer):
+    """What makes one sample of those that agree in all dimensions but some."""
+
+    #: the operation that does it
+    _reduce: Callable[[TensorMap, str | Sequence[str]], TensorMap]
+
+    def __init__(self, dimensions: str | Sequence[str] = "atom") -> None:
+        self.dimensions = dimensions
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Check X; there is nothing to learn.
+
+        Parameters
+        ----------
+        X : TensorMap or Rows
+        y : None
+            not used
+
+        Returns
+        -------
+        self
+
+        """
+        self._remember_features(self._tensor(X))
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Reduce the samples.
+
+        Parameters
+        ----------
+        X : TensorMap or Rows
+
+        Returns
+        -------
+        TensorMap or Rows
+            like X
+
+        """
+        reduced = self._reduce(self._tensor(X), self.dimensions)
+        if isinstance(X, Rows) and set(X.by) == set(reduced.sample_names):
+            blocks = [_alignment.spread_samples(block, X.rows) for block in reduced]
+            reduced = TensorMap._of(reduced._keys, blocks)
+        return _base.like_container(X, reduced)
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return one string for each property, such as "center_type=29:n=3".
+
+        Parameters
+        ----------
+        input_features : None
+            not used
+
+        Returns
+        -------
+        array of str
+
+        """
+        check_is_fitted(self, "feature_labels_in_")
+        return feature_names(self.feature_labels_in_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+
+class SumOverSamples(_ReducedSamples):
     """Sum the samples that agree in all dimensions but some, usually the atoms of each system.
 
     This is :func:`metatensor.operations.sum_over_samples`. Gradients are summed likewise: rows
@@ -248,6 +383,7 @@ class SumOverSamples(LabelTransformer):
     See Also
     --------
     KeysToProperties : the usual step before
+    MeanOverSamples : for what does not grow with the system
 
     Examples
     --------
@@ -262,63 +398,50 @@ class SumOverSamples(LabelTransformer):
 
     """
 
-    def __init__(self, dimensions: str | Sequence[str] = "atom") -> None:
-        self.dimensions = dimensions
+    _reduce = staticmethod(sum_over_samples)
 
-    def fit(self, X: Any, y: Any = None) -> SumOverSamples:
-        """Check X; there is nothing to learn.
 
-        Parameters
-        ----------
-        X : TensorMap or Rows
-        y : None
-            not used
+class MeanOverSamples(_ReducedSamples):
+    """Average the samples that agree in all dimensions but some, usually the atoms of a system.
 
-        Returns
-        -------
-        SumOverSamples
-            self
+    This is :func:`metatensor.operations.mean_over_samples`. Gradients are summed, as by
+    :class:`SumOverSamples`, and divided by the number of all the samples that fall together,
+    whether they have a gradient row or not: they stay the derivatives of the averages.
 
-        """
-        self._remember_features(self._tensor(X))
-        return self
+    After :class:`KeysToProperties` that is the average over all atoms of a system, before it over
+    those of each type.
 
-    def transform(self, X: Any) -> Any:
-        """Sum over samples.
+    If the samples of the result are the rows of Rows, every row gets one in each block: zero where
+    there was nothing to average (a system without atoms of some type).
 
-        Parameters
-        ----------
-        X : TensorMap or Rows
+    Parameters
+    ----------
+    dimensions : str or sequence of str, default="atom"
+        names of the sample dimensions to remove
 
-        Returns
-        -------
-        TensorMap or Rows
-            like X
+    Attributes
+    ----------
+    n_features_in_ : int
+        number of properties of all blocks together
+    feature_labels_in_ : dict of LabelsEntry to Labels
+        the properties of each block
 
-        """
-        total = sum_over_samples(self._tensor(X), self.dimensions)
-        if isinstance(X, Rows) and set(X.by) == set(total.sample_names):
-            blocks = [_alignment.spread_samples(block, X.rows) for block in total]
-            total = TensorMap._of(total._keys, blocks)
-        return _base.like_container(X, total)
+    See Also
+    --------
+    KeysToProperties : the usual step before
+    SumOverSamples : for what grows with the system, such as energies
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return one string for each property, such as "center_type=29:n=3".
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> from metatensor.sklearn import MeanOverSamples
+    >>> atoms = Labels(["system", "atom"], np.array([[0, 0], [0, 1], [1, 0]]))
+    >>> block = TensorBlock(np.array([[1.0], [2.0], [4.0]]), atoms, [], Labels.range("n", 1))
+    >>> X = TensorMap(Labels.single(), [block])
+    >>> MeanOverSamples("atom").fit_transform(X).block().values.ravel()
+    array([1.5, 4. ])
 
-        Parameters
-        ----------
-        input_features : None
-            not used
+    """
 
-        Returns
-        -------
-        array of str
-
-        """
-        check_is_fitted(self, "feature_labels_in_")
-        return feature_names(self.feature_labels_in_)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        return tags
+    _reduce = staticmethod(mean_over_samples)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,6 +134,85 @@ def mae(
     """
     errors = _compare(y_true, y_pred, gradient, keys, normalize, sample_weight)
     return _reduce(errors, _absolute, _mean, per_key, per_component, per_property)
+
+
+def max_error(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    gradient: str | None = None,
+    keys: Selection | None = None,
+    per_key: bool = False,
+    per_component: bool = False,
+    per_property: bool = False,
+    normalize: Any = None,
+    sample_weight: Any = None,
+) -> float | TensorMap:
+    """Return the largest absolute error, of all values of all blocks together.
+
+    Gradients: as in :func:`rmse`.
+
+    Parameters
+    ----------
+    y_true, y_pred, gradient, keys, per_key, per_component, per_property, normalize
+        as in :func:`rmse`
+    sample_weight : array (n_rows,), TensorMap or Rows, optional
+        what has no weight does not count; other weights make no difference
+
+    Returns
+    -------
+    float, or TensorMap
+        as :func:`rmse`
+
+    Examples
+    --------
+    >>> from metatensor.sklearn.metrics import max_error
+    >>> max_error([1.0, 2.0], [4.0, 6.0])
+    4.0
+
+    """
+    errors = _compare(y_true, y_pred, gradient, keys, normalize, sample_weight)
+    return _reduce(errors, _distances, _largest, per_key, per_component, per_property)
+
+
+def medae(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    gradient: str | None = None,
+    keys: Selection | None = None,
+    per_key: bool = False,
+    per_component: bool = False,
+    per_property: bool = False,
+    normalize: Any = None,
+    sample_weight: Any = None,
+) -> float | TensorMap:
+    """Return the median of the absolute errors, of all values of all blocks together.
+
+    That is the error up to which half of the weight lies: the average of two neighbours if both
+    are such errors.
+
+    Gradients: as in :func:`rmse`.
+
+    Parameters
+    ----------
+    y_true, y_pred, gradient, keys, per_key, per_component, per_property, normalize, sample_weight
+        as in :func:`rmse`
+
+    Returns
+    -------
+    float, or TensorMap
+        as :func:`rmse`
+
+    Examples
+    --------
+    >>> from metatensor.sklearn.metrics import medae
+    >>> medae([1.0, 2.0, 3.0], [1.5, 2.0, 9.0])
+    0.5
+
+    """
+    errors = _compare(y_true, y_pred, gradient, keys, normalize, sample_weight)
+    return _reduce(errors, _distances, _median, per_key, per_component, per_property)
 
 
 def r2(
@@ -281,11 +361,7 @@ def _errors(
 def _reordered(key: LabelsEntry, block: TensorBlock, predicted: TensorBlock) -> TensorBlock:
     """Return predictions with the properties in the order of the truth."""
     properties = block._properties
-    if (
-        set(properties._names) != set(predicted._properties._names)
-        or len(properties) != len(predicted._properties)
-        or (_alignment.find(properties, predicted._properties) < 0).any()
-    ):
+    if not _alignment.same_entries(properties, predicted._properties):
         raise ValueError(
             f"y_true and y_pred must have the same properties, in the block with key {key.print()}"
         )
@@ -300,7 +376,7 @@ def _with_axes(numbers: npt.NDArray[Any], values: Array) -> npt.NDArray[Any]:
     return numbers.reshape(-1, *[1] * (values.ndim - 1))
 
 
-# ---- sums that a metric is made of, and what it makes of them
+# ---- the terms that a metric is made of, for every value, and what it makes of them
 
 
 def _squared(errors: _Errors) -> Array:
@@ -311,6 +387,10 @@ def _absolute(errors: _Errors) -> Array:
     return np.stack([errors.weights * np.abs(errors.difference), errors.weights])
 
 
+def _distances(errors: _Errors) -> Array:
+    return np.stack([np.abs(errors.difference), errors.weights])
+
+
 def _explained(errors: _Errors) -> Array:
     weights, distance = errors.weights, errors.truth
     if errors.has_mean:
@@ -319,40 +399,71 @@ def _explained(errors: _Errors) -> Array:
     return np.stack([weights * errors.difference**2, weights * distance**2])
 
 
-def _mean(sums: Array) -> Array:
+#: the terms of some blocks, each (n_terms, n_values, ...), where the last axes stay
+Parts = Iterable[Array]
+
+
+def _total(parts: Parts) -> Array:
+    return np.asarray(sum(part.sum(axis=1) for part in parts))
+
+
+def _mean(parts: Parts) -> Array:
+    sums = _total(parts)
     nothing = np.full(sums[0].shape, np.nan)
     return np.asarray(np.divide(sums[0], sums[1], out=nothing, where=sums[1] > 0))
 
 
-def _root_of_mean(sums: Array) -> Array:
-    return np.sqrt(_mean(sums))
+def _root_of_mean(parts: Parts) -> Array:
+    return np.sqrt(_mean(parts))
 
 
-def _one_minus_ratio(sums: Array) -> Array:
+def _one_minus_ratio(parts: Parts) -> Array:
+    sums = _total(parts)
     unexplained = np.where(sums[0] > 0, 1.0, 0.0)
     return np.asarray(1 - np.divide(sums[0], sums[1], out=unexplained, where=sums[1] > 0))
 
 
+def _largest(parts: Parts) -> Array:
+    # -1 stands for nothing that counts
+    largest = [np.where(part[1] > 0, part[0], -1.0).max(axis=0, initial=-1.0) for part in parts]
+    result = np.max(largest, axis=0)
+    return np.where(result < 0, np.nan, result)
+
+
+def _median(parts: Parts) -> Array:
+    errors, weights = np.concatenate(list(parts), axis=1)
+    errors = np.where(weights > 0, errors, np.inf)
+    order = np.argsort(errors, axis=0)
+    errors, weights = (np.take_along_axis(array, order, axis=0) for array in (errors, weights))
+    below = np.cumsum(weights, axis=0)
+    if not len(below):
+        return np.full(below.shape[1:], np.nan)
+    # weights that only differ from a half by rounding are a half
+    half, rounding = below[-1:] / 2, len(below) * np.finfo(np.float64).eps
+    ends = [(below >= half * (1 - rounding)), (below > half * (1 + rounding))]
+    first, last = (
+        np.take_along_axis(errors, end.argmax(axis=0, keepdims=True), axis=0)[0] for end in ends
+    )
+    defined = (half[0] > 0) & ~np.isnan(errors).any(axis=0)
+    return np.where(defined, first / 2 + last / 2, np.nan)
+
+
 def _reduce(
     errors: list[_Errors],
-    sums: Callable[[_Errors], Array],
-    finish: Callable[[Array], Array],
+    terms: Callable[[_Errors], Array],
+    finish: Callable[[Parts], Array],
     per_key: bool,
     per_component: bool,
     per_property: bool,
 ) -> float | TensorMap:
-    """Sum over everything that is not asked for apart, and finish with the metric."""
+    """Make a metric of the terms of all values that are not asked for apart."""
     if not any(error.weights.any() for error in errors):
         raise ValueError("there is nothing to compare: no samples, or no weights above zero")
-    totals = []
-    for error in errors:
-        last = error.truth.ndim
-        components = () if per_component else tuple(range(2, last))
-        properties = () if per_property else (last,)
-        totals.append(sums(error).sum(axis=(1, *components, *properties)))
+    groups = [[error] for error in errors] if per_key else [errors]
+    kept = per_component, per_property
     if not (per_key or per_component or per_property):
-        return float(finish(np.sum(totals, axis=0)))
-    labels = [_kept_labels(error.block, per_component, per_property) for error in errors]
+        return float(finish(_values_first(terms(error), *kept) for error in errors))
+    labels = [_kept_labels(error.block, *kept) for error in errors]
     keys = Labels(errors[0].key.names, np.array([[int(n) for n in error.key] for error in errors]))
     if not per_key:
         if any(other != labels[0] for other in labels):
@@ -360,12 +471,22 @@ def _reduce(
                 "blocks must have the same components and properties for errors of all keys "
                 "together; use per_key=True"
             )
-        totals, labels, keys = [np.sum(totals, axis=0)], labels[:1], Labels.single()
+        keys = Labels.single()
     blocks = []
-    for total, (kept, last_axis) in zip(totals, labels, strict=True):
-        values = finish(total).reshape(1, *map(len, kept), len(last_axis))
-        blocks.append(TensorBlock._of(values, Labels.single(), kept, last_axis))
+    for group, (components, properties) in zip(groups, labels, strict=False):
+        values = finish(_values_first(terms(error), *kept) for error in group)
+        values = values.reshape(1, *map(len, components), len(properties))
+        blocks.append(TensorBlock._of(values, Labels.single(), components, properties))
     return TensorMap._of(keys, blocks)
+
+
+def _values_first(terms: Array, per_component: bool, per_property: bool) -> Array:
+    """Return terms with one axis for all values that are not asked for apart, and then the rest."""
+    last = terms.ndim - 1
+    axes = [1, *(() if per_component else range(2, last)), *(() if per_property else (last,))]
+    terms = np.moveaxis(terms, axes, range(1, len(axes) + 1))
+    shape = terms.shape
+    return terms.reshape(shape[0], math.prod(shape[1 : len(axes) + 1]), *shape[len(axes) + 1 :])
 
 
 def _kept_labels(
@@ -377,7 +498,15 @@ def _kept_labels(
 
 # ---- scorers
 
-_GREATER_IS_BETTER: dict[Callable[..., Any], bool] = {rmse: False, mae: False, r2: True}
+#: names of scorers; "neg_" is for metrics of which less is better
+_SCORERS: dict[str, Callable[..., Any]] = {
+    "neg_rmse": rmse,
+    "neg_mae": mae,
+    "neg_max_error": max_error,
+    "neg_medae": medae,
+    "r2": r2,
+}
+_GREATER_IS_BETTER = {metric: not name.startswith("neg_") for name, metric in _SCORERS.items()}
 
 
 def make_scorer(
@@ -420,8 +549,8 @@ def get_scorer(scoring: str, **options: Any) -> Callable[..., float]:
     Parameters
     ----------
     scoring : str
-        "neg_rmse", "neg_mae" or "r2", for the values; followed by ":" and the name of a parameter,
-        as in "neg_rmse:positions", for the gradient with respect to it
+        "neg_rmse", "neg_mae", "neg_max_error", "neg_medae" or "r2", for the values; followed by ":"
+        and the name of a parameter, as in "neg_rmse:positions", for the gradient with respect to it
     **options
         further arguments of the metric
 
@@ -442,12 +571,11 @@ def get_scorer(scoring: str, **options: Any) -> Callable[..., float]:
 
     """
     name, _, gradient = scoring.partition(":")
-    metrics = {"neg_rmse": rmse, "neg_mae": mae, "r2": r2}
-    if name not in metrics:
+    if name not in _SCORERS:
         raise ValueError(
-            f"`scoring` must be one of {list(metrics)}, with ':' and the name of a gradient behind "
-            f"it or not, got {scoring!r}"
+            f"`scoring` must be one of {list(_SCORERS)}, with ':' and the name of a gradient "
+            f"behind it or not, got {scoring!r}"
         )
     if gradient:
         options["gradient"] = gradient
-    return make_scorer(metrics[name], **options)
+    return make_scorer(_SCORERS[name], **options)

@@ -1,4 +1,4 @@
-"""Scaling of properties."""
+"""Scaling of properties and samples."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import OneToOneFeatureMixin
+from sklearn.base import clone
 
 from metatensor import _arrays
 from metatensor.block import TensorBlock
-from metatensor.labels import Labels
+from metatensor.operations._blockwise import on_blocks, refuse_nested
 from metatensor.sklearn import _base, _matching
-from metatensor.sklearn._transformation import TensorTransformer, feature_names
+from metatensor.sklearn._moments import Moments
+from metatensor.sklearn._transformation import OneToOneTransformer
 from metatensor.tensor import TensorMap
 
 Array = npt.NDArray[np.float64]
 
 
-class StandardScaler(OneToOneFeatureMixin, TensorTransformer):
+class StandardScaler(OneToOneTransformer):
     """Remove the mean of each property, and divide by its standard deviation.
 
     Gradients are divided by the same numbers, and no mean is removed from them: they stay the
@@ -131,7 +132,7 @@ class StandardScaler(OneToOneFeatureMixin, TensorTransformer):
         if first:
             self._keys = tensor._keys
             self._moments = {
-                key: _Moments(len(block._properties), _base.is_invariant(key, block))
+                key: Moments(len(block._properties), _base.is_invariant(key, block))
                 for key, block in tensor.items()
             }
             self._empty = _base.to_float64(_arrays.full((0,), 0, tensor._blocks[0]._values))
@@ -150,17 +151,10 @@ class StandardScaler(OneToOneFeatureMixin, TensorTransformer):
             scales = [part.scale(shared=self.with_std == "block") for part in moments]
             self.scale_ = self._to_container(scales)
         seen = np.array([part.weight for part in moments])
-        self.n_samples_seen_ = seen if hasattr(self, "feature_labels_in_") else float(seen[0])
+        self.n_samples_seen_ = seen if self._is_labelled else float(seen[0])
 
     def _to_container(self, parts: list[Array]) -> Any:
-        rows = [_arrays.from_host(part, self._empty) for part in parts]
-        if not hasattr(self, "feature_labels_in_"):
-            return rows[0]
-        blocks = [
-            TensorBlock._of(row[None, :], Labels.single(), (), properties)
-            for row, properties in zip(rows, self.feature_labels_in_.values(), strict=True)
-        ]
-        return TensorMap._of(self._keys, blocks)
+        return self._learnt(self._keys, [_arrays.from_host(part, self._empty) for part in parts])
 
     def transform(self, X: Any) -> Any:
         """Remove the means, and divide by the scales.
@@ -230,72 +224,154 @@ class StandardScaler(OneToOneFeatureMixin, TensorTransformer):
             return blocks[0]._values
         return _base.like_container(X, TensorMap._of(tensor._keys, blocks))
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return the names of the properties, which are those of the input.
+
+class Normalizer(OneToOneTransformer):
+    """Divide each sample by its norm, over all components and properties of its block.
+
+    The norm does not change when systems rotate, so that this is for all kinds of blocks. Samples
+    that are zero stay zero.
+
+    Gradients: ``(gradient - u * sum(u * gradient)) / |x|`` with the normalized values ``u``, where
+    the sum is over components and properties; zero for samples that are zero.
+
+    Plain 2-D arrays are taken as well, as in :class:`sklearn.preprocessing.Normalizer`.
+
+    Parameters
+    ----------
+    norm : {"l2"}, default="l2"
+        the root of the sum of squares; no other norm has a meaning when systems rotate
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        number of properties of all blocks together
+    feature_labels_in_ : dict of LabelsEntry to Labels
+        the properties of each block, for labelled data
+    feature_names_in_ : array of str
+        names of the columns, for data frames
+
+    See Also
+    --------
+    sklearn.preprocessing.Normalizer : the transformer for arrays
+
+    Notes
+    -----
+    As there is nothing to learn, `transform` needs no `fit` before, and takes labelled data with
+    any keys and properties. A property that is absent counts as zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> from metatensor.sklearn import Normalizer
+    >>> block = TensorBlock(
+    ...     np.array([[3.0, 4.0], [0.0, 2.0]]), Labels.range("atom", 2), [], Labels.range("n", 2)
+    ... )
+    >>> Normalizer().transform(TensorMap(Labels.single(), [block])).block().values
+    array([[0.6, 0.8],
+           [0. , 1. ]])
+
+    """
+
+    def __init__(self, norm: Literal["l2"] = "l2") -> None:
+        self.norm = norm
+
+    def fit(self, X: Any, y: Any = None) -> Normalizer:
+        """Check X; there is nothing to learn.
 
         Parameters
         ----------
-        input_features : sequence of str, optional
-            names of the columns of arrays; not used for labelled data
+        X : TensorMap, Rows, or array (n_samples, n_features)
+        y : None
+            not used
 
         Returns
         -------
-        array of str, (n_features,)
+        Normalizer
+            self
 
         """
-        if hasattr(self, "feature_labels_in_"):
-            return feature_names(self.feature_labels_in_)
-        names: npt.NDArray[np.object_] = super().get_feature_names_out(input_features)
-        return names
+        if self.norm != "l2":
+            raise ValueError(f"`norm` must be 'l2', got {self.norm!r}")
+        self._labelled_features(X, reset=True)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Divide each sample by its norm.
+
+        Parameters
+        ----------
+        X : TensorMap, Rows, or array (n_samples, n_features)
+
+        Returns
+        -------
+        TensorMap, Rows or array
+            like X; float32 stays float32, integers become float64
+
+        Raises
+        ------
+        NotImplementedError
+            for gradients of gradients
+
+        """
+        if not hasattr(self, "n_features_in_"):
+            return clone(self).fit(X).transform(X)
+        self._check_container(X)
+        if not _base.is_tensor(X):
+            matrix = _base.to_tensor(self._labelled_features(X))
+            return on_blocks(_normalized, matrix).block()._values
+        return _base.like_container(X, on_blocks(_normalized, _base.to_tensor(X)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
 
 
-class _Moments:
-    """Weight, mean and sum of squares of rows that come in chunks.
+def _normalized(block: TensorBlock) -> TensorBlock:
+    refuse_nested(block, "Normalizer")
+    values = _base.as_float(block._values)
+    xp = _arrays.namespace(values)
+    rows = _arrays.reshape(values, (values.shape[0], math.prod(values.shape[1:])))
+    wide = xp.astype(rows, xp.float64, copy=False)
+    norm = _arrays.root_of_new(xp.sum(wide * wide, axis=1, keepdims=True))
+    # autograd too gives a derivative of zero where the norm is zero
+    unit = xp.astype(xp.where(norm == 0, norm, wide / _arrays.nonzero(norm)), values.dtype)
+    divisor = xp.astype(xp.where(norm == 0, xp.full_like(norm, xp.inf), norm), values.dtype)
+    gradients = {
+        name: _normalized_gradient(gradient, unit, divisor)
+        for name, gradient in block._gradients.items()
+    }
+    unit = _arrays.reshape(unit, values.shape)
+    return TensorBlock._of(unit, block._samples, block._components, block._properties, gradients)
 
-    They are merged as in Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983).
+
+def _normalized_gradient(
+    gradient: TensorBlock, unit: _arrays.Array, norm: _arrays.Array
+) -> TensorBlock:
+    """Return the gradient of ``u = x / |x|`` from that of x.
+
+    Parameters
+    ----------
+    gradient : TensorBlock
+    unit : array, (n_samples, n_values)
+        u, with all components and properties in one axis
+    norm : array, (n_samples, 1)
+        ``|x|``, infinite where it is zero
+
+    Returns
+    -------
+    TensorBlock
+
     """
+    samples = gradient._samples._table[:, 0]
+    u, norm = (_arrays.rows_of(part, samples, 3) for part in (unit, norm))
 
-    def __init__(self, n_properties: int, centered: bool) -> None:
-        self.centered = centered
-        self.weight = 0.0
-        self.mean = np.zeros(n_properties)
-        self._squares = np.zeros(n_properties)
+    def quotient_rule(values: _arrays.Array) -> _arrays.Array:
+        n_values = math.prod(u.shape[1:])
+        n_directions = math.prod(values.shape[1:]) // max(n_values, 1)
+        rows = _arrays.reshape(_base.as_float(values), (len(samples), n_directions, n_values))
+        along = rows @ _arrays.namespace(u).matrix_transpose(u)
+        return _arrays.reshape(_arrays.divide_new(rows - along * u, norm), tuple(values.shape))
 
-    def add(self, values: _arrays.Array, weights: Array) -> None:
-        """Add values (n_samples, ..., n_properties) with weights (n_samples,)."""
-        row_size = math.prod(values.shape[1:])
-        for chunk in _base.chunks(len(weights), 8 * row_size):
-            part = _base.to_float64(values[chunk, ...])
-            xp = _arrays.namespace(part)
-            n_components = row_size // max(part.shape[-1], 1)
-            rows = xp.reshape(part, (part.shape[0] * n_components, part.shape[-1]))
-            column = _arrays.from_host(np.repeat(weights[chunk], n_components)[:, None], rows)
-            self._add_rows(xp, rows, column)
-
-    def _add_rows(self, xp: Any, rows: _arrays.Array, weights: _arrays.Array) -> None:
-        weight = float(xp.sum(weights))
-        if weight == 0:
-            return
-        total = self.weight + weight
-        if self.centered:
-            mean = xp.sum(weights * rows, axis=0) / weight
-            rows = rows - mean
-            shift = _arrays.to_host(mean) - self.mean
-            self._squares += shift**2 * (self.weight * (weight / total))
-            self.mean = self.mean + shift * (weight / total)
-        self._squares += _arrays.to_host(xp.sum(weights * rows**2, axis=0))
-        self.weight = total
-
-    @property
-    def variance(self) -> Array:
-        return self._squares / max(self.weight, np.finfo(float).tiny)
-
-    def scale(self, shared: bool) -> Array:
-        """Return standard deviations, or one for all; 1 where there is only rounding error."""
-        variance, epsilon = self.variance, np.finfo(np.float64).eps
-        rounding = self.weight * epsilon * variance + (self.weight * epsilon * self.mean) ** 2
-        constant = variance <= rounding
-        if shared and variance.size:
-            constant = np.full_like(constant, constant.all())
-            variance = np.full_like(variance, variance.mean())
-        return np.where(constant, 1.0, np.sqrt(variance))
+    return gradient._map(quotient_rule)

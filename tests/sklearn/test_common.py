@@ -13,29 +13,43 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from metatensor import TensorBlock, TensorMap
 from metatensor.sklearn import (
     KeysToProperties,
+    KeysToSamples,
+    MeanOverSamples,
+    Normalizer,
     Ridge,
     Rows,
     StandardScaler,
     SumOverSamples,
+    VarianceThreshold,
     as_rows,
 )
 
 KEYS = ["center_type", "neighbor_type"]
 ESTIMATORS = [
     KeysToProperties(KEYS),
+    KeysToSamples(KEYS),
+    KeysToSamples("neighbor_type", unknown="ignore"),
     SumOverSamples(),
+    MeanOverSamples(),
+    Normalizer(),
     StandardScaler(),
     StandardScaler(with_std="block"),
+    VarianceThreshold(),
+    VarianceThreshold(threshold=0.3),
     Ridge(alpha=1e-3),
     Ridge(alpha=1e-3, gradient_weights="balanced", solver="lstsq"),
 ]
+LABELS_ONLY = (KeysToProperties, KeysToSamples, SumOverSamples, MeanOverSamples)
+STATELESS = (SumOverSamples, MeanOverSamples, Normalizer)
 by_name = pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
 
 
 @parametrize_with_checks(
     [
+        Normalizer(),
         StandardScaler(),
         StandardScaler(with_std="block"),
+        VarianceThreshold(),
         Ridge(),
         Ridge(alpha=0.1, alpha_type="relative", solver="svd"),
         Ridge(solver="lstsq"),
@@ -51,8 +65,7 @@ def test_scikit_learn_checks(estimator, check):
 @pytest.fixture
 def data(estimator, X, features, y):
     """X and y that an estimator can be fitted to."""
-    labels_only = isinstance(estimator, (KeysToProperties, SumOverSamples))
-    return (X if labels_only else features), y
+    return (X if isinstance(estimator, LABELS_ONLY) else features), y
 
 
 def output(estimator, X):
@@ -113,7 +126,7 @@ def test_a_second_fit_forgets_the_first(estimator, data, make):
     X_rows, y_rows = as_rows(X, y)
     estimator = clone(estimator).fit(X_rows[:9], y_rows[:9])
     assert_close(output(estimator.fit(X, y), X), output(clone(estimator).fit(X, y), X), rtol=0)
-    if not isinstance(estimator, (KeysToProperties, SumOverSamples)):
+    if not isinstance(estimator, LABELS_ONLY):
         array = np.random.default_rng(0).normal(size=(8, 3))
         estimator.fit(array, array[:, 0])
         assert estimator.n_features_in_ == 3
@@ -190,7 +203,7 @@ def test_labels_of_features_are_remembered(estimator, data):
 @by_name
 def test_fit_comes_first(estimator, data):
     X, _ = data
-    if isinstance(estimator, SumOverSamples):
+    if isinstance(estimator, STATELESS):
         return  # has nothing to learn
     with pytest.raises(NotFittedError):
         output(clone(estimator), X)

@@ -6,9 +6,9 @@ import sklearn.metrics
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from metatensor import Labels, TensorBlock, TensorMap
-from metatensor.sklearn import get_scorer, mae, make_scorer, r2, rmse
+from metatensor.sklearn import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
 
-METRICS = {"rmse": rmse, "mae": mae, "r2": r2}
+METRICS = {"rmse": rmse, "mae": mae, "max_error": max_error, "medae": medae, "r2": r2}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,14 @@ def pairs(truth, prediction, gradient):
     return np.array(rows).reshape(len(rows), -1), np.array(values).reshape(len(rows), -1), samples
 
 
+def half_of(errors, weights):
+    """The errors below and above which there is half of the weight, one by one."""
+    errors, weights = errors.ravel(), weights.ravel()
+    below = [w for w in errors if weights[errors <= w].sum() >= weights.sum() / 2 - 1e-12]
+    above = [w for w in errors if weights[errors >= w].sum() >= weights.sum() / 2 - 1e-12]
+    return (min(below) + max(above)) / 2
+
+
 @pytest.mark.parametrize("gradient", [None, "positions", "strain"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("normalize", [None, "n_atoms", "numbers"])
@@ -75,6 +83,8 @@ def test_metrics_are_those_of_a_loop(truth, prediction, gradient, weighted, norm
     expected = {
         "rmse": np.sqrt(np.average((t - p) ** 2, weights=w)),
         "mae": np.average(np.abs(t - p), weights=w),
+        "max_error": np.max(np.abs(t - p)),
+        "medae": half_of(np.abs(t - p), w) if weighted else np.median(np.abs(t - p)),
         "r2": 1 - np.sum(w * (t - p) ** 2) / np.sum(w * (t - reference) ** 2),
     }
     for name, metric in METRICS.items():
@@ -89,6 +99,8 @@ def test_perfect_predictions(truth):
     for gradient in (None, "positions", "strain"):
         assert rmse(truth, truth, gradient=gradient) == 0
         assert mae(truth, truth, gradient=gradient) == 0
+        assert max_error(truth, truth, gradient=gradient) == 0
+        assert medae(truth, truth, gradient=gradient) == 0
         assert r2(truth, truth, gradient=gradient) == 1
 
 
@@ -125,6 +137,19 @@ def test_more_than_one_error(make):
     for block, a, b in zip(everything, truth, prediction):
         assert block.components == a.components
         np.testing.assert_allclose(block.values[0], np.abs(a.values - b.values).mean(axis=0))
+    for metric, reduce in ((max_error, np.max), (medae, np.median)):
+        together = np.concatenate([np.sqrt(e) for e in errors], axis=1)
+        assert metric(truth, prediction) == pytest.approx(reduce(together))
+        found = metric(truth, prediction, per_property=True).block()
+        np.testing.assert_allclose(found.values[0], reduce(together, axis=(0, 1)))
+        found = metric(truth, prediction, per_key=True)
+        np.testing.assert_allclose(
+            [b.values[0, 0] for b in found], [reduce(np.sqrt(e)) for e in errors]
+        )
+        found = metric(truth, prediction, per_key=True, per_component=True)
+        for block, a, e in zip(found, truth, errors):
+            assert block.components == a.components
+            np.testing.assert_allclose(block.values[0, :, 0], reduce(np.sqrt(e), axis=(0, 2)))
     with pytest.raises(ValueError, match="use per_key=True"):
         rmse(truth, prediction, per_component=True)
     chosen = rmse(truth, prediction, keys={"o3_lambda": 1})
@@ -141,6 +166,40 @@ def test_r2_without_spread():
     constant = np.ones(4)
     assert r2(constant, constant) == 1.0
     assert r2(constant, constant + 1) == 0.0
+
+
+def test_weights_are_copies_for_medians():
+    rng = np.random.default_rng(4)
+    for n in range(1, 8):
+        errors, weights = rng.normal(size=n), rng.integers(0, 4, size=n)
+        weights[0] += 1
+        copies = np.repeat(errors, weights)
+        expected = np.median(np.abs(copies))
+        assert medae(errors, np.zeros(n), sample_weight=weights) == pytest.approx(expected)
+        # not multiples of a power of two: sums of them are rounded
+        assert medae(errors, np.zeros(n), sample_weight=weights / 7) == pytest.approx(expected)
+
+
+def test_what_has_no_weight_does_not_count():
+    truth, prediction, weights = np.zeros(3), np.array([1.0, 5.0, 2.0]), [1.0, 0.0, 1e-3]
+    assert max_error(truth, prediction, sample_weight=weights) == 2.0
+    assert medae(truth, prediction, sample_weight=weights) == 1.0
+
+
+@pytest.mark.parametrize("metric", [rmse, mae, max_error, medae, r2])
+def test_nothing_and_not_a_number(metric, make):
+    """A block without samples has no error; NaN is not hidden."""
+    samples, target = Labels.range("system", 3), Labels.range("target", 1)
+    keys = make.labels(["a"], [[0], [1]])
+    empty = TensorBlock(np.zeros((0, 1)), Labels.empty(["system"]), [], target)
+    some = TensorBlock(np.array([[1.0], [2.0], [4.0]]), samples, [], target)
+    broken = TensorBlock(np.array([[1.0], [np.nan], [3.0]]), samples, [], target)
+    truth, prediction = TensorMap(keys, [some, empty]), TensorMap(keys, [broken, empty])
+    assert np.isfinite(metric(truth, truth))
+    assert np.isnan(metric(truth, prediction))
+    per_key = [block.values.item() for block in metric(truth, truth, per_key=True)]
+    assert np.isfinite(per_key[0])
+    assert metric is r2 or np.isnan(per_key[1])
 
 
 def test_order_of_properties_does_not_count(make):
@@ -167,11 +226,17 @@ def test_arrays_give_what_scikit_learn_gives(shape):
     theirs = {
         "rmse": sklearn.metrics.root_mean_squared_error,
         "mae": sklearn.metrics.mean_absolute_error,
+        "medae": sklearn.metrics.median_absolute_error,
         "r2": sklearn.metrics.r2_score,
     }
-    for name, metric in METRICS.items():
-        expected = theirs[name](truth, prediction, sample_weight=weights)
-        assert metric(truth, prediction, sample_weight=weights) == pytest.approx(expected)
+    for name, metric in theirs.items():
+        expected = metric(truth, prediction, sample_weight=weights)
+        found = METRICS[name](truth, prediction, sample_weight=weights)
+        assert found == pytest.approx(expected)
+    assert max_error(truth, prediction) == sklearn.metrics.max_error(truth, prediction)
+    assert medae(truth, prediction) == pytest.approx(
+        sklearn.metrics.median_absolute_error(truth, prediction)
+    )
 
 
 def test_torch_values(truth, prediction):
@@ -205,6 +270,10 @@ class Constant(RegressorMixin, BaseEstimator):
         ("neg_rmse:positions", rmse, -1, "positions"),
         ("neg_mae:strain", mae, -1, "strain"),
         ("neg_mae", mae, -1, None),
+        ("neg_max_error", max_error, -1, None),
+        ("neg_max_error:positions", max_error, -1, "positions"),
+        ("neg_medae", medae, -1, None),
+        ("neg_medae:strain", medae, -1, "strain"),
         ("r2", r2, 1, None),
         ("r2:positions", r2, 1, "positions"),
     ],

@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
+from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
     BaggingRegressor,
@@ -40,12 +41,18 @@ from sklearn.preprocessing import StandardScaler as PlainScaler
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import (
     KeysToProperties,
+    KeysToSamples,
+    MeanOverSamples,
+    Normalizer,
     Ridge,
     Rows,
     StandardScaler,
     SumOverSamples,
+    VarianceThreshold,
     as_rows,
     get_scorer,
+    max_error,
+    medae,
     r2,
     rmse,
 )
@@ -165,6 +172,15 @@ def test_validation_curve(rows, pipeline):
 # ---- searching
 
 
+@pytest.mark.parametrize("name", ["max_error", "medae"])
+def test_search_by_other_scores(rows, pipeline, name):
+    search = GridSearchCV(pipeline, {"ridge__alpha": [1e-3, 10.0]}, cv=3)
+    search.set_params(scoring=get_scorer(f"neg_{name}:positions")).fit(*rows)
+    metric = {"max_error": max_error, "medae": medae}[name]
+    expected = -fold_scores(rows, KFold(3), metric, gradient="positions").mean()
+    assert search.cv_results_["mean_test_score"][0] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_grid_search(rows, pipeline, n_jobs):
     search = GridSearchCV(pipeline, GRID, cv=3, scoring=SCORING, refit="forces", n_jobs=n_jobs)
@@ -178,6 +194,27 @@ def test_grid_search(rows, pipeline, n_jobs):
     assert search.best_params_["ridge__gradient_weights"] != 0
     assert isinstance(search.predict(rows[0]), Rows)
     assert isinstance(search.predict(rows[0].tensor), TensorMap)
+
+
+def test_steps_are_searched_too(rows):
+    """Each candidate gives what it gives outside the search."""
+    move = [KeysToProperties(KEYS), KeysToSamples(KEYS)]
+    grid = [
+        {"move": move[:1], "reduce": [SumOverSamples(), MeanOverSamples()]},
+        {"move": move[1:], "reduce": [SumOverSamples(["atom", *KEYS])]},
+        {"norm": [Normalizer()], "reduce": [SumOverSamples()]},
+        {"select": [VarianceThreshold(0.3)], "reduce": [SumOverSamples()]},
+    ]
+    names = ["norm", "move", "reduce", "select"]
+    pipeline = Pipeline([*[(name, "passthrough") for name in names], ("ridge", Ridge(alpha=0.1))])
+    pipeline.set_params(move=move[0])
+    search = GridSearchCV(pipeline, grid, cv=3, scoring=SCORING["forces"]).fit(*rows)
+    scores = search.cv_results_["mean_test_score"]
+    assert len(np.unique(scores)) == 5
+    for params, score in zip(search.cv_results_["params"], scores):
+        model = clone(pipeline).set_params(**params)
+        expected = cross_val_score(model, *rows, cv=3, scoring=SCORING["forces"]).mean()
+        assert score == pytest.approx(expected, rel=1e-9)
 
 
 def test_grid_of_tensors(rows, pipeline, features):
@@ -383,9 +420,11 @@ with sklearn.config_context(array_api_dispatch=True):
     assert isinstance(cross_val_predict(model, X, y, cv=3), Rows)
     search = GridSearchCV(model, {"ridge__alpha": [1e-3, 1.0]}, cv=3).fit(X, y)
     assert np.isfinite(search.best_score_)
+    assert isinstance(Normalizer().fit_transform(X), Rows)
     import torch
     array = torch.arange(12, dtype=torch.float64).reshape(6, 2) ** 2
-    assert isinstance(StandardScaler().fit_transform(array), torch.Tensor)
+    for step in (StandardScaler(), Normalizer(), VarianceThreshold()):
+        assert isinstance(step.fit_transform(array), torch.Tensor)
     assert isinstance(Ridge().fit(array, array[:, 0]).predict(array), torch.Tensor)
 print("done")
 """

@@ -1,11 +1,14 @@
-"""StandardScaler."""
+"""StandardScaler and Normalizer."""
 
 import numpy as np
 import pytest
 import sklearn.preprocessing
 
 from metatensor import Labels, TensorBlock, TensorMap
-from metatensor.sklearn import StandardScaler, as_rows
+from metatensor.sklearn import Normalizer, StandardScaler, as_rows
+from metatensor.testing import check_gradients
+
+# ---- StandardScaler
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -197,3 +200,153 @@ def test_bad_input(X, make):
         r"\(center_type=1, neighbor_type=8\)",
     ):
         StandardScaler().fit(broken)
+
+
+# ---- Normalizer
+
+
+def with_gradients(make, xp, components=(), dtype=np.float64):
+    """A block whose third sample is zero, with gradient rows for some samples."""
+    rng = np.random.default_rng(6)
+    components = [Labels.range(f"c{axis}", n) for axis, n in enumerate(components)]
+    shape = (*map(len, components), 4)
+    properties = Labels.range("n", 4)
+    values = rng.normal(size=(5, *shape)).astype(dtype)
+    values[2] = 0
+    block = TensorBlock(xp.asarray(values), Labels.range("system", 5), components, properties)
+    for name, rows, own in (
+        ("positions", [[0, 1], [0, 2], [3, 0], [4, 4]], [Labels.range("xyz", 3)]),
+        ("g", [[1, 0], [2, 0]], []),
+    ):
+        values = rng.normal(size=(len(rows), *map(len, own), *shape)).astype(dtype)
+        samples = make.labels(["sample", "atom"], rows)
+        gradient = TensorBlock(xp.asarray(values), samples, [*own, *components], properties)
+        block.add_gradient(name, gradient)
+    return make.one_block(block)
+
+
+def host(array):
+    return np.asarray(array)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("components", [(), (3,), (2, 3)])
+def test_samples_have_norm_one(make, xp, components, dtype):
+    X = with_gradients(make, xp, components, dtype)
+    block, before = Normalizer().fit_transform(X).block(), X.block()
+    assert block.values.dtype == before.values.dtype
+    rtol = 1e-12 if dtype == np.float64 else 1e-5
+    norms = [np.linalg.norm(sample) for sample in host(before.values).astype(np.float64)]
+    for found, sample, norm in zip(host(block.values), host(before.values), norms):
+        np.testing.assert_allclose(found, sample / (norm or 1), rtol=rtol)
+    for name, gradient in block.gradients():
+        assert gradient.samples == before.gradient(name).samples
+        assert gradient.components == before.gradient(name).components
+        given = host(before.gradient(name).values).astype(np.float64)
+        for (sample, _), found, dx in zip(gradient.samples, host(gradient.values), given):
+            x, norm = host(before.values)[sample].astype(np.float64), norms[sample]
+            axes = tuple(range(dx.ndim - x.ndim, dx.ndim))
+            along = np.sum(x * dx, axis=axes, keepdims=True)
+            expected = dx / norm - x * along / norm**3 if norm else 0 * dx
+            np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("components", [(), (3,)])
+def test_gradients_of_normalized_samples_are_derivatives(make, xp, components):
+    X = with_gradients(make, xp, components)
+    block = X.block()
+    kept = block.gradient("g").values[:1, ...]  # not that of the sample that is zero
+    rows = make.labels(["sample", "atom"], [[1, 0]])
+    part = TensorBlock(block.values, block.samples, block.components, block.properties)
+    part.add_gradient("g", TensorBlock(kept, rows, block.components, block.properties))
+    part.add_gradient("positions", block.gradient("positions"))
+    check_gradients(Normalizer().transform, make.one_block(part))
+
+
+def test_normalized_features_have_gradients(X):
+    # some norms are small, so that steps must be
+    check_gradients(Normalizer().transform, X, step=1e-5)
+
+
+def test_torch_differentiates_through_norms(make):
+    torch = pytest.importorskip("torch")
+    values = torch.tensor([[3.0, 4.0], [0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    block = TensorBlock(values, Labels.range("system", 2), [], Labels.range("n", 2))
+    block = Normalizer().transform(make.one_block(block)).block()
+    (block.values @ torch.tensor([1.0, 2.0], dtype=torch.float64)).sum().backward()
+    # (w - u (u.w)) / |x|, and zero where x is
+    expected = [[(1 - 0.6 * 2.2) / 5, (2 - 0.8 * 2.2) / 5], [0, 0]]
+    np.testing.assert_allclose(values.grad.numpy(), expected, atol=1e-15)
+
+
+def test_norms_do_not_change_with_rotations(make):
+    rng = np.random.default_rng(7)
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    labels = Labels.range("system", 4), [Labels.range("xyz", 3)], Labels.range("n", 2)
+    values = rng.normal(size=(4, 3, 2))
+
+    def normalized(values):
+        X = make.one_block(TensorBlock(values, *labels))
+        return Normalizer().transform(X).block().values
+
+    np.testing.assert_allclose(
+        normalized(np.einsum("ij,sjn->sin", rotation, values)),
+        np.einsum("ij,sjn->sin", rotation, normalized(values)),
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_normalized_arrays_are_those_of_scikit_learn(dtype):
+    array = (10 * np.random.default_rng(8).normal(size=(20, 5))).astype(dtype)
+    array[3] = 0
+    expected = sklearn.preprocessing.Normalizer(norm="l2").fit_transform(array)
+    for found in (Normalizer().fit_transform(array), Normalizer().transform(array)):
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(found, expected, rtol=1e-6 if dtype == np.float32 else 1e-12)
+    assert Normalizer().fit(array).get_feature_names_out().tolist() == [f"x{n}" for n in range(5)]
+
+
+def test_small_and_large_numbers_have_norms():
+    array = np.array([[3e-30, 4e-30], [3e30, 4e30]], dtype=np.float32)
+    np.testing.assert_allclose(Normalizer().transform(array), [[0.6, 0.8]] * 2, rtol=1e-6)
+
+
+def test_there_is_nothing_to_learn(X, make):
+    """Neither before nor after `fit`; but what is an array stays one."""
+    part = TensorMap(make.labels(X.keys.names, X.keys.values[:1]), [X.block_by_id(0)])
+    expected = Normalizer().transform(X)
+    assert Normalizer().fit(part).transform(X) == expected
+    assert Normalizer().fit(part).get_feature_names_out().tolist()[0] == (
+        "center_type=1:neighbor_type=1:k=3"
+    )
+    array = np.ones((2, 3))
+    with pytest.raises(TypeError, match="was fitted on plain arrays, got labelled data"):
+        Normalizer().fit(array).transform(X)
+    with pytest.raises(TypeError, match="was fitted on labelled data"):
+        Normalizer().fit(X).transform(array)
+    with pytest.raises(ValueError, match="X has 3 features, but Normalizer is expecting 2"):
+        Normalizer().fit(array[:, :2]).transform(array)
+
+
+def test_frames_come_out_without_a_fit_too(X):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [3.0, 1.0], "b": [4.0, 0.0]}, index=[5, 6])
+    step = Normalizer().set_output(transform="pandas")
+    expected = pandas.DataFrame({"a": [0.6, 1.0], "b": [0.8, 0.0]}, index=[5, 6])
+    for found in (step.transform(frame), step.fit_transform(frame)):
+        pandas.testing.assert_frame_equal(found, expected)
+    step = Normalizer().set_output(transform="pandas")
+    assert isinstance(step.transform(X), TensorMap)
+    assert isinstance(step.fit(X).transform(X), TensorMap)
+
+
+def test_what_has_no_norm(X, make):
+    with pytest.raises(ValueError, match="`norm` must be 'l2', got 'l1'"):
+        Normalizer(norm="l1").fit(X)
+    gradient = TensorBlock(np.ones((1, 1)), Labels.range("sample", 1), [], Labels.range("n", 1))
+    for _ in range(2):
+        outer = TensorBlock(np.ones((1, 1)), Labels.range("sample", 1), [], Labels.range("n", 1))
+        outer.add_gradient("g", gradient)
+        gradient = outer
+    with pytest.raises(NotImplementedError, match="`Normalizer` is not linear"):
+        Normalizer().transform(make.one_block(gradient))

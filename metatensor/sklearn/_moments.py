@@ -1,0 +1,68 @@
+"""Means and variances of properties, summed up in chunks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from metatensor import _arrays
+from metatensor.sklearn import _base
+
+Array = npt.NDArray[np.float64]
+
+
+class Moments:
+    """Weight, mean and sum of squares of rows that come in chunks.
+
+    Component axes are folded into rows. Sums are merged as in Chan, Golub and LeVeque, Am. Stat.
+    37, 242 (1983).
+    """
+
+    def __init__(self, n_properties: int, centered: bool) -> None:
+        self.centered = centered
+        self.weight = 0.0
+        self.mean = np.zeros(n_properties)
+        self._squares = np.zeros(n_properties)
+
+    def add(self, values: _arrays.Array, weights: Array) -> None:
+        """Add values (n_samples, ..., n_properties) with weights (n_samples,)."""
+        row_size = math.prod(values.shape[1:])
+        for chunk in _base.chunks(len(weights), 8 * row_size):
+            part = _base.to_float64(values[chunk, ...])
+            xp = _arrays.namespace(part)
+            n_components = row_size // max(part.shape[-1], 1)
+            rows = xp.reshape(part, (part.shape[0] * n_components, part.shape[-1]))
+            column = _arrays.from_host(np.repeat(weights[chunk], n_components)[:, None], rows)
+            self._add_rows(xp, rows, column)
+
+    def _add_rows(self, xp: Any, rows: _arrays.Array, weights: _arrays.Array) -> None:
+        weight = float(xp.sum(weights))
+        if weight == 0:
+            return
+        total = self.weight + weight
+        if self.centered:
+            mean = xp.sum(weights * rows, axis=0) / weight
+            rows = rows - mean
+            shift = _arrays.to_host(mean) - self.mean
+            self._squares += shift**2 * (self.weight * (weight / total))
+            self.mean = self.mean + shift * (weight / total)
+        self._squares += _arrays.to_host(xp.sum(weights * rows**2, axis=0))
+        self.weight = total
+
+    @property
+    def variance(self) -> Array:
+        """Mean square of the distances from the mean, or from zero if not centered."""
+        return self._squares / max(self.weight, np.finfo(float).tiny)
+
+    def scale(self, shared: bool) -> Array:
+        """Return standard deviations, or one for all; 1 where there is only rounding error."""
+        variance, epsilon = self.variance, np.finfo(np.float64).eps
+        rounding = self.weight * epsilon * variance + (self.weight * epsilon * self.mean) ** 2
+        constant = variance <= rounding
+        if shared and variance.size:
+            constant = np.full_like(constant, constant.all())
+            variance = np.full_like(variance, variance.mean())
+        return np.where(constant, 1.0, np.sqrt(variance))
