@@ -535,11 +535,16 @@ def nonzero(array: Array) -> Array:
 
 
 def promote(*arrays: Array) -> Sequence[Array]:
-    """Return arrays of one library with the dtype that holds the numbers of all of them."""
+    """Return arrays of one library with the dtype that holds the numbers of all of them.
+
+    Integers count as float64 next to floating point numbers, on every library.
+    """
     first = arrays[0]
-    kind, dtype = type(first), first.dtype
-    if all(type(array) is kind and array.dtype == dtype for array in arrays):
+    library_type, dtype = type(first), first.dtype
+    if all(type(array) is library_type and array.dtype == dtype for array in arrays):
         return arrays
+    if any(kind(array) in ("real", "complex") for array in arrays):
+        arrays = tuple(map(as_floating, arrays))
     xp = namespace(*arrays)
     dtype = xp.result_type(*arrays)
     return [xp.astype(array, dtype, copy=False) for array in arrays]

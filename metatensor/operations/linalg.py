@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 
 from metatensor import _array_algebra, _arrays, _checks
 from metatensor._checks import NotEqualError, component_names
@@ -170,7 +171,7 @@ def _lstsq_blocks(
             raise NotEqualError(f"in the gradients {name!r}, {found}")
         parts.append(_folded(gradient._values))
         other_parts.append(_folded(second._values))
-    features, targets = _arrays.promote(_stacked(parts), _stacked(other_parts))
+    features, targets = _equations(_stacked(parts), _stacked(other_parts))
     return _weights(_array_algebra.lstsq(features, targets, rcond, driver), block, other)
 
 
@@ -230,8 +231,13 @@ def solve(X: Tensor, Y: Tensor) -> Tensor:
 
 def _solve_blocks(block: TensorBlock, other: TensorBlock) -> TensorBlock:
     check_same(block, other, ("samples", "components"), gradients=False)
-    matrix, targets = _arrays.promote(block._values, other._values)
+    matrix, targets = _equations(block._values, other._values)
     return _weights(_array_algebra.solve(matrix, targets), block, other)
+
+
+def _equations(left: _arrays.Array, right: _arrays.Array) -> Sequence[_arrays.Array]:
+    """Return both sides with one dtype, in which there are quotients."""
+    return _arrays.promote(_arrays.as_floating(left), _arrays.as_floating(right))
 
 
 def _weights(solution: _arrays.Array, block: TensorBlock, other: TensorBlock) -> TensorBlock:

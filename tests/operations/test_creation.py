@@ -417,6 +417,7 @@ def test_unique_metadata_is_in_the_library_of_the_labels():
         (("samples", []), ValueError, "`names` must have at least one name"),
         (("samples", ["s", "s"]), MetatensorError, "must be unique"),
         (("samples", 3), TypeError, "`names` must be a str or a sequence of str"),
+        (("samples", None), TypeError, "`names` must be a str or a sequence of str"),
         (("samples", "s", "x"), MetatensorError, "no gradient with respect to 'x'"),
     ],
 )

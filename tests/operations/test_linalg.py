@@ -231,6 +231,25 @@ def test_lstsq_mixes_dtypes(xp):
     np.testing.assert_allclose(host(weights), expected.T, rtol=1e-10)
 
 
+def test_dot_of_integers_and_floating_point_numbers_is_float64(xp):
+    samples, properties = Labels.range("s", 2), Labels.range("n", 2)
+    first = TensorBlock(xp.asarray(np.array([[2, 1], [0, 4]])), samples, [], properties)
+    rows = xp.asarray(np.array([[0.5, 1.0], [1.5, 0.0]], dtype=np.float32))
+    product = dot(first, TensorBlock(rows, samples, [], properties))
+    assert host(product).dtype == np.float64
+    assert host(product).tolist() == [[2, 3], [4, 0]]
+
+
+@pytest.mark.parametrize("operation", [solve, lambda X, Y: lstsq(X, Y, rcond=1e-12)])
+def test_integers_are_solved_as_floating_point_numbers(xp, operation):
+    samples = Labels.range("s", 2)
+    X = TensorBlock(xp.asarray(np.array([[2, 1], [0, 4]])), samples, [], Labels.range("n", 2))
+    Y = TensorBlock(xp.asarray(np.array([[3], [2]])), samples, [], Labels.range("energy", 1))
+    weights = operation(X, Y)
+    assert host(weights).dtype == np.float64
+    np.testing.assert_allclose(host(weights), [[1.25, 0.5]], rtol=1e-12)
+
+
 @pytest.mark.parametrize(("n", "p", "q"), [(0, 3, 2), (4, 0, 2), (4, 3, 0)])
 def test_lstsq_of_empty_blocks(xp, n, p, q):
     rng = np.random.default_rng(9)
