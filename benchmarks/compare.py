@@ -194,8 +194,13 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--torch", metavar="VERSION", help="install torch in it too (for `import`)")
     parser.add_argument("--output", type=Path, help="write all figures to this file, as JSON")
+    parser.add_argument(
+        "--system-malloc", action="store_true", help="let freed memory go, as by default in glibc"
+    )
     parser.add_argument("--list", action="store_true", help="print the names of the workloads")
     options = parser.parse_args()
+    if options.system_malloc:
+        KEEP_PAGES.clear()
     if options.smoke:
         options.sizes, options.rounds, options.seconds = ["S"], 1, 0.0
     return options
