@@ -28,9 +28,9 @@ SIZES = ["S", "M", "L", "XL"]
 ONE_THREAD = dict.fromkeys(
     ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"], "1"
 )
-# Memory that was freed stays mapped on both sides. By default it depends on what else lives at the
-# end of the heap whether the next result has to pay for new pages, which take longer to get than to
-# fill: a package that leaks a little would be the faster one. What the user has set counts.
+# With --keep-pages, memory that was freed stays mapped on both sides. By default it depends on what
+# else lives at the end of the heap whether the next result has to pay for new pages, which take
+# longer to get than to fill. What the user has set counts.
 KEEP_PAGES = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
@@ -195,11 +195,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--torch", metavar="VERSION", help="install torch in it too (for `import`)")
     parser.add_argument("--output", type=Path, help="write all figures to this file, as JSON")
     parser.add_argument(
-        "--system-malloc", action="store_true", help="let freed memory go, as by default in glibc"
+        "--keep-pages",
+        action="store_true",
+        help="keep freed memory mapped, against glibc's default",
     )
     parser.add_argument("--list", action="store_true", help="print the names of the workloads")
     options = parser.parse_args()
-    if options.system_malloc:
+    if not options.keep_pages:
         KEEP_PAGES.clear()
     if options.smoke:
         options.sizes, options.rounds, options.seconds = ["S"], 1, 0.0

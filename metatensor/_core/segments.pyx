@@ -102,7 +102,7 @@ cdef void add_products(
     const real* weights, const real* centres, Weights chosen,
 ) noexcept nogil:
     """Add the product of each row with its weight; groups and positions must be good."""
-    cdef Py_ssize_t i, k, j
+    cdef Py_ssize_t i, _repeat, j
     cdef real product
     cdef const real* weight
     cdef const real* centre = NULL
@@ -112,7 +112,7 @@ cdef void add_products(
         target = sums + groups[i] * repeats * columns
         if chosen.centre_rows != NULL:
             centre = centres + chosen.centre_rows[chosen.rows[i]] * columns
-        for k in range(repeats):
+        for _repeat in range(repeats):
             if centre == NULL:
                 for j in range(columns):
                     product = weight[j] * values[j]

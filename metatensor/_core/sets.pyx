@@ -314,11 +314,13 @@ cdef Py_ssize_t match_rows(
     cdef Py_ssize_t i, j, first = 0, size = 0
     cdef Py_ssize_t[BLOCK] found
     cdef int32_t* entries = <int32_t*> part.start
+    cdef const int32_t* row
     while first < table.rows:
         part.rows = min(BLOCK, table.rows - first)
         for i in range(part.rows):
+            row = table.start + (first + i) * table.columns
             for j in range(part.columns):
-                entries[i * part.columns + j] = table.start[(first + i) * table.columns + columns[j]]
+                entries[i * part.columns + j] = row[columns[j]]
         slots.find(part, found)
         for i in range(part.rows):
             positions[size] = first + i  # without a branch to predict

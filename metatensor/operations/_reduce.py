@@ -88,7 +88,12 @@ def _std(groups: Any, x: Array) -> tuple[Array, Array]:
 
 
 def _std_weights(groups: Any, x: Array, std: Array, mean: Array) -> Weights:
-    return Weights(x, mean, 1 / (_arrays.nonzero(std) * groups.counts(std)))
+    xp = _arrays.namespace(std)
+    # equal values differ from their mean by its rounding error, which is no deviation
+    differ = std > 4 * float(xp.finfo(std.dtype).eps) * xp.abs(mean)
+    if _arrays.library(std) != "numpy":
+        differ = xp.astype(differ, std.dtype)
+    return Weights(x, mean, differ / (_arrays.nonzero(std) * groups.counts(std)))
 
 
 def _norm(groups: Any, x: Array) -> tuple[Array, None]:
@@ -114,7 +119,7 @@ REDUCTIONS = {
     "mean": Reduction(_mean, average=True),
     # sum(|x - mean|^2) / n, 2 (x - mean) / n
     "var": Reduction(_var, _var_weights),
-    # sqrt(var), (x - mean) / (n std), 0 where std is 0
+    # sqrt(var), (x - mean) / (n std), 0 where std is 0, or the rounding error of the mean
     "std": Reduction(_std, _std_weights),
     # max(x), 1 / (number of largest values) for these, 0 for the others
     "max": Reduction(

@@ -760,3 +760,21 @@ def test_errors_say_for_which_block():
     block = worked_example(np, np.complex128)
     with pytest.raises(TypeError, match=r"ordered numbers.*\(in the block for key \(k=4\)\)"):
         operations.max_over_samples(TensorMap(labels(["k"], [[4]]), [block]), "j")
+
+
+@pytest.mark.parametrize("axis", ["samples", "properties"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_rounding_of_the_mean_is_no_deviation(xp, axis, dtype):
+    """The mean of three times 0.1 need not be 0.1, nor the deviation 0, but the gradient is."""
+    shape = (3, 1) if axis == "samples" else (1, 3)
+    samples, properties = Labels.range("s", shape[0]), Labels.range("p", shape[1])
+    block = TensorBlock(xp.asarray(np.full(shape, 0.1, dtype=dtype)), samples, [], properties)
+    rows = Labels("sample", np.array([[0]]))
+    values = xp.asarray(np.arange(1, shape[1] + 1).astype(dtype)[None, :])
+    block.add_gradient("g", TensorBlock(values, rows, [], properties))
+    if axis == "samples":
+        reduced = metatensor.std_over_samples(block, "s")
+    else:
+        reduced = metatensor.std_over_properties(block, "p")
+    assert np.abs(np.asarray(reduced.values)).max() < 1e-7
+    assert not np.asarray(reduced.gradient("g").values).any()
