@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from metatensor import _arrays, _checks
 from metatensor._checks import NotEqualError
-from metatensor.block import AXES, Difference, TensorBlock
+from metatensor.block import AXES, Difference, TensorBlock, first_difference
 from metatensor.labels import Labels
 from metatensor.operations import _differences
 from metatensor.tensor import TensorMap
@@ -107,7 +107,8 @@ def assemble(
 class Remembered(Generic[Plan]):
     """Plans for the last few Labels, as blocks of a map and their gradients often have the same.
 
-    Labels are compared: most that differ do so in their first bytes; a hash reads all of them.
+    Labels are compared: most that differ do so in their first bytes; a hash reads all of them. The
+    library and device of their values count, since Labels made by a plan have the same.
     """
 
     __slots__ = ("_known",)
@@ -118,7 +119,7 @@ class Remembered(Generic[Plan]):
     def get(self, labels: Labels, make: Callable[[Labels], Plan]) -> Plan:
         """Return the plan for Labels, which is made unless it is known."""
         for known, plan in self._known:
-            if known == labels:
+            if known == labels and _arrays.difference(known.values, labels.values) is None:
                 return plan
         plan = make(labels)
         self._known.appendleft((labels, plan))
@@ -141,16 +142,9 @@ def check_same(
     gradients: bool = True,
 ) -> None:
     """Raise NotEqualError unless two blocks have the same Labels."""
-    if (
-        first._samples == second._samples
-        and first._properties == second._properties
-        and first._components == second._components
-        and not first._gradients
-        and not second._gradients
-    ):
-        return
-    if found := _differences.metadata(first, second, axes, gradients):
-        raise NotEqualError(found)
+    found = first_difference(first, second, axes, gradients, None)
+    if found is not None:
+        raise NotEqualError(_differences.describe(found))
 
 
 def within_range(function: Callable[..., TensorBlock], name: str) -> Callable[..., TensorBlock]:

@@ -51,14 +51,6 @@ def labels(first: Labels, second: Labels, words: Words = BOTH) -> str | None:
     return f"the same entries in another order, {pair} at position {position}"
 
 
-def keys(first: Labels, second: Labels, words: Words = BOTH) -> str | None:
-    """Return how two sets of keys differ; the order does not count."""
-    alike = first._names == second._names and len(first) == len(second)
-    if alike and (second._index.find_many(first._table) >= 0).all():
-        return None
-    return f"the keys differ: {labels(first, second, words)}"
-
-
 def metadata(
     first: TensorBlock,
     second: TensorBlock,

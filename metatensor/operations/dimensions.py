@@ -12,7 +12,7 @@ from metatensor import _arrays, _checks
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
-from metatensor.operations._blockwise import Tensor, on_blocks, require_tensor
+from metatensor.operations._blockwise import Remembered, Tensor, on_blocks, require_tensor
 from metatensor.tensor import TensorMap
 
 __all__ = [
@@ -322,16 +322,9 @@ def _change(tensor: Tensor, axis: str, change: Change) -> Tensor:
 
 
 def _remembered(change: Change) -> Change:
-    """Change Labels that several blocks share once, so that they share the result."""
-    results: dict[int, Labels] = {}
-
-    def run(labels: Labels) -> Labels:
-        found = results.get(id(labels))
-        if found is None:
-            found = results[id(labels)] = change(labels)
-        return found
-
-    return run
+    """Change Labels that several blocks have once, so that they share the result."""
+    known: Remembered[Labels] = Remembered()
+    return lambda labels: known.get(labels, change)
 
 
 def _change_samples(block: TensorBlock, change: Change) -> TensorBlock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from metatensor import _arrays, _checks
@@ -663,7 +664,7 @@ def compare(A: Any, B: Any, relation: str) -> Any:
     This is what the operators ``<``, ``<=``, ``>`` and ``>=`` do.
     """
     if isinstance(B, (TensorMap, TensorBlock)):
-        return on_pairs(_compare_pair, A, B, relation, names=("A", "B"))
+        return on_pairs(_with_values, A, B, _compare, relation, names=("A", "B"))
     require_tensor(A, "A")
     tensor = _floating(A)
     return on_blocks(_compare, tensor, _number_for(tensor, _require_number(B, "B")), relation)
@@ -674,7 +675,7 @@ def connect(A: Any, B: Any, connective: str) -> Any:
     """Combine conditions, maps or blocks of bools: what ``&``, ``|``, ``^`` and ``~`` do."""
     if isinstance(B, bool):
         return on_blocks(_connect, A, B, connective, name="A")
-    return on_pairs(_connect_pair, A, B, connective, names=("A", "B"))
+    return on_pairs(_with_values, A, B, _connect, connective, names=("A", "B"))
 
 
 # ---- what they have in common
@@ -828,21 +829,23 @@ def _like(
     return TensorBlock._of(values, block._samples, block._components, block._properties, gradients)
 
 
-def _compare(block: TensorBlock, number: Any, relation: str) -> TensorBlock:
-    return _like(block, _relate(block._values, number, relation))
-
-
-def _compare_pair(block: TensorBlock, other: TensorBlock, relation: str) -> TensorBlock:
+def _with_values(
+    block: TensorBlock,
+    other: TensorBlock,
+    function: Callable[[TensorBlock, _arrays.Array, str], TensorBlock],
+    symbol: str,
+) -> TensorBlock:
+    """Apply a function of a block and values to two blocks, whose gradients do not count."""
     check_same(block, other, gradients=False)
     _arrays.namespace(block._values, other._values)
-    return _like(block, _relate(block._values, other._values, relation))
+    return function(block, other._values, symbol)
 
 
-def _relate(x: _arrays.Array, y: Any, relation: str) -> _arrays.Array:
-    _require_order(x)
-    if hasattr(y, "shape"):
-        _require_order(y)
-    return COMPARISON[relation](x, y)
+def _compare(block: TensorBlock, other: Any, relation: str) -> TensorBlock:
+    for values in (block._values, other):
+        if hasattr(values, "shape"):
+            _require_order(values)
+    return _like(block, COMPARISON[relation](block._values, other))
 
 
 def _connect(block: TensorBlock, other: Any, connective: str) -> TensorBlock:
@@ -853,12 +856,6 @@ def _connect(block: TensorBlock, other: Any, connective: str) -> TensorBlock:
                 "compare them with something, such as `tensor > 0`"
             )
     return _like(block, CONNECTIVE[connective](block._values, other))
-
-
-def _connect_pair(block: TensorBlock, other: TensorBlock, connective: str) -> TensorBlock:
-    check_same(block, other, gradients=False)
-    _arrays.namespace(block._values, other._values)
-    return _connect(block, other._values, connective)
 
 
 def _require_order(values: _arrays.Array) -> None:

@@ -16,8 +16,13 @@ from metatensor._core.base import counting
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
-from metatensor.operations import _differences
-from metatensor.operations._blockwise import Tensor, assemble, check_same, require_tensor
+from metatensor.operations._blockwise import (
+    Tensor,
+    assemble,
+    check_same,
+    require_tensor,
+    same_keys,
+)
 from metatensor.tensor import TensorMap
 
 __all__ = ["concatenate", "join", "join_blocks"]
@@ -257,10 +262,10 @@ def _align(
         numbers = counting(len(tensors))
         return keys, [(list(blocks), numbers) for blocks in zip(*lists)]
     for tensor in tensors:
-        if different_keys != "error":
+        if different_keys == "error":
+            same_keys(tensors[0], tensor)
+        else:
             keys._check_same_names(tensor._keys, different_keys)
-        elif found := _differences.keys(keys, tensor._keys):
-            raise NotEqualError(found)
     if different_keys == "intersection":
         for tensor in tensors:
             keys = keys.intersection(tensor._keys)

@@ -76,12 +76,9 @@ def from_matrix(array: Any, property_name: str) -> TensorMap:
 
 def as_float(values: _arrays.Array) -> _arrays.Array:
     """Return real floating point values; integers become float64."""
-    xp = _arrays.namespace(values)
-    if xp.isdtype(values.dtype, "real floating"):
-        return values
-    if xp.isdtype(values.dtype, "complex floating"):
+    if _arrays.kind(values) == "complex":
         raise ValueError("complex values are not supported, real numbers are required")
-    return xp.astype(values, xp.float64)
+    return _arrays.as_floating(values)
 
 
 def to_float64(values: _arrays.Array) -> _arrays.Array:

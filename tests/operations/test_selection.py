@@ -388,3 +388,25 @@ def test_what_are_no_keys(function):
         function(tensor, tensor.keys, copy=1)
     with pytest.raises(TypeError, match="`tensor` must be a metatensor TensorMap"):
         function(tensor.block(0), tensor.keys)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensor: metatensor.slice(tensor, "samples", [0]),
+        lambda tensor: metatensor.sum_over_samples(tensor, "b"),
+        lambda tensor: metatensor.rename_dimension(tensor, "samples", "b", "c"),
+    ],
+    ids=["slice", "sum_over_samples", "rename_dimension"],
+)
+def test_blocks_share_no_labels_of_another_library(change):
+    """Equal Labels share their plan, and each keeps the library of its values."""
+    torch = pytest.importorskip("torch")
+    rows = np.array([[0, 1], [1, 0]], dtype=np.int32)
+    values, properties = torch.ones(2, 1), Labels.range("p", 1)
+    blocks = [
+        TensorBlock(values, Labels(["a", "b"], kind(rows)), [], properties)
+        for kind in (np.array, torch.tensor)
+    ]
+    changed = change(TensorMap(Labels.range("k", 2), blocks))
+    assert [type(block.samples.values) for block in changed] == [np.ndarray, torch.Tensor]
