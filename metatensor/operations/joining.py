@@ -138,6 +138,11 @@ def join_blocks(
     -------
     TensorBlock
 
+    Raises
+    ------
+    TypeError, ValueError, NotEqualError, MetatensorError
+        as :func:`join`
+
     Examples
     --------
     >>> import numpy as np

@@ -319,6 +319,11 @@ def drop_empty_blocks(tensor: TensorMap, copy: bool = False) -> TensorMap:
     TensorMap
         which may be empty
 
+    Raises
+    ------
+    TypeError
+        if `tensor` is no TensorMap, or `copy` no bool
+
     Examples
     --------
     >>> import numpy as np
