@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -108,6 +109,13 @@ def map_block(
     }
     values = on_values(as_float(block._values))
     return TensorBlock._of(values, block._samples, block._components, properties, gradients)
+
+
+def times(array: _arrays.Array, matrix: _arrays.Array) -> _arrays.Array:
+    """Multiply the last axis by a matrix, in one product however many axes there are."""
+    xp = _arrays.namespace(array)
+    rows = xp.reshape(array, (math.prod(array.shape[:-1]), array.shape[-1]))
+    return xp.reshape(rows @ matrix, (*array.shape[:-1], matrix.shape[1]))
 
 
 # ---- checks

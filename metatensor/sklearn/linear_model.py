@@ -549,13 +549,6 @@ def _predicted(
     return _base.map_block(
         block,
         properties,
-        on_values=lambda array: _times(array, matrix) + shift,
-        on_gradients=lambda array: _times(array, matrix),
+        on_values=lambda array: _base.times(array, matrix) + shift,
+        on_gradients=lambda array: _base.times(array, matrix),
     )
-
-
-def _times(array: _arrays.Array, matrix: _arrays.Array) -> _arrays.Array:
-    """Multiply the last axis by a matrix, in one product however many axes there are."""
-    xp = _arrays.namespace(array)
-    rows = xp.reshape(array, (math.prod(array.shape[:-1]), array.shape[-1]))
-    return xp.reshape(rows @ matrix, (*array.shape[:-1], matrix.shape[1]))

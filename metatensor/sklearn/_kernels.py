@@ -1,0 +1,237 @@
+"""Kernels of two rows of features, and how they change along directions of either row.
+
+With s = x.z, a = x.x and b = z.z, every kernel here is k(s, a, b). Along u at x and v at z
+
+    dk  = A (u.z) + B (u.x)
+    d2k = C (u.v) + D (u.z)(x.v) + E (u.x)(x.v) + F (u.z)(z.v) + G (u.x)(z.v)
+
+and a kernel is the table of its value and of these coefficients, each of shape (n_x, n_z) or a
+number. Directions come as rows of gradients: values (n_rows, n_features), and for each row the
+position of the row of features that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from metatensor import _arrays
+
+Array: TypeAlias = _arrays.Array
+Positions = npt.NDArray[np.intp]
+
+
+class First(NamedTuple):
+    """Coefficients of the derivative along a direction at x."""
+
+    z: Any  # A, of u.z
+    x: Any  # B, of u.x
+
+
+class Second(NamedTuple):
+    """Coefficients of the mixed derivative, along u at x and v at z."""
+
+    uv: Any  # C, of u.v
+    zx: Any  # D, of (u.z)(x.v)
+    xx: Any  # E, of (u.x)(x.v)
+    zz: Any  # F, of (u.z)(z.v)
+    xz: Any  # G, of (u.x)(z.v)
+
+
+class _Products(NamedTuple):
+    """Products of all pairs of rows, (n_x, n_z), and of rows with themselves."""
+
+    s: Array
+    a: Array  # (n_x, 1)
+    b: Array  # (1, n_z)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel with its parameters.
+
+    Parameters
+    ----------
+    name : str
+        one of the names in the table
+    gamma, coef0, degree : float
+        parameters, as in :mod:`sklearn.metrics.pairwise`
+
+    """
+
+    name: str
+    gamma: float
+    coef0: float
+    degree: float
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether values of rows with components, which rotate, may be put in."""
+        return self.name == "linear"
+
+    def values(self, x: Array, z: Array) -> Array:
+        """Return k of all pairs of rows, (n_x, n_z)."""
+        value: Array = _TABLE[self.name].value(self, _products(x, z))
+        return value
+
+    def diagonal(self, x: Array) -> Array:
+        """Return k of each row with itself, (n_x,)."""
+        xp = _arrays.namespace(x)
+        a = xp.sum(x * x, axis=1, keepdims=True)
+        value: Array = _TABLE[self.name].value(self, _Products(a, a, a))
+        return value[:, 0]
+
+    def first(self, x: Array, z: Array, u: Array, rows: Positions) -> Array:
+        """Return the derivatives along directions at x, (n_u, n_z).
+
+        Parameters
+        ----------
+        x, z : array, (n_x, n_features) and (n_z, n_features)
+        u : array, (n_u, n_features)
+            directions
+        rows : array of int, (n_u,)
+            which row of x each direction belongs to
+
+        """
+        A, B = _TABLE[self.name].first(self, _products(x, z))
+        xp = _arrays.namespace(x)
+        result = _at(A, rows) * (u @ xp.matrix_transpose(z))
+        if _is_zero(B):
+            return result
+        return result + _at(B, rows) * xp.sum(u * _arrays.take(x, rows), axis=1, keepdims=True)
+
+    def second(
+        self, x: Array, z: Array, u: Array, u_rows: Positions, v: Array, v_rows: Positions
+    ) -> Array:
+        """Return the mixed derivatives, along u at x and v at z, (n_u, n_v).
+
+        Parameters
+        ----------
+        x, z : array, (n_x, n_features) and (n_z, n_features)
+        u, v : array, (n_u, n_features) and (n_v, n_features)
+            directions at x and at z
+        u_rows, v_rows : array of int, (n_u,) and (n_v,)
+            which row of x, or of z, each direction belongs to
+
+        """
+        xp = _arrays.namespace(x)
+        own_x, own_z = _arrays.take(x, u_rows), _arrays.take(z, v_rows)
+        products = {
+            "uv": u @ xp.matrix_transpose(v),
+            "uz": u @ xp.matrix_transpose(own_z),
+            "xv": own_x @ xp.matrix_transpose(v),
+            "ux": xp.sum(u * own_x, axis=1)[:, None],
+            "zv": xp.sum(own_z * v, axis=1)[None, :],
+        }
+        terms = _TABLE[self.name].second(self, _products(x, z))
+        result = 0.0
+        for coefficient, first, last in zip(
+            terms, ("uv", "uz", "ux", "uz", "ux"), ("", "xv", "xv", "zv", "zv"), strict=True
+        ):
+            if not _is_zero(coefficient):
+                factor = products[first] * products[last] if last else products[first]
+                result = result + _at(_at(coefficient, u_rows), v_rows, axis=1) * factor
+        return result
+
+
+def _products(x: Array, z: Array) -> _Products:
+    xp = _arrays.namespace(x)
+    return _Products(
+        x @ xp.matrix_transpose(z), xp.sum(x * x, axis=1)[:, None], xp.sum(z * z, axis=1)[None, :]
+    )
+
+
+def _is_zero(coefficient: Any) -> bool:
+    return isinstance(coefficient, float) and coefficient == 0.0
+
+
+def _at(coefficient: Any, rows: Positions, axis: int = 0) -> Any:
+    if isinstance(coefficient, float):
+        return coefficient
+    return _arrays.take(coefficient, rows, axis=axis)
+
+
+# ---- the table
+
+
+class _Rules(NamedTuple):
+    value: Callable[[Kernel, _Products], Array]
+    first: Callable[[Kernel, _Products], First]
+    second: Callable[[Kernel, _Products], Second]
+
+
+def _poly(kernel: Kernel, p: _Products, order: int = 0) -> Any:
+    """Return a derivative of (gamma s + coef0)^degree with respect to s."""
+    factor, power = 1.0, float(kernel.degree)
+    for _ in range(order):
+        factor, power = factor * power * kernel.gamma, power - 1
+    if factor == 0.0:
+        return 0.0
+    return factor * (kernel.gamma * p.s + kernel.coef0) ** power
+
+
+def _rbf(kernel: Kernel, p: _Products) -> Array:
+    xp = _arrays.namespace(p.s)
+    squares = p.a + p.b - 2 * p.s
+    # rounding makes the square of small distances negative
+    return xp.exp(-kernel.gamma * xp.where(squares > 0, squares, xp.zeros_like(squares)))
+
+
+def _rbf_second(kernel: Kernel, p: _Products) -> Second:
+    k = _rbf(kernel, p)
+    square = 4 * kernel.gamma**2 * k
+    return Second(2 * kernel.gamma * k, square, -square, -square, square)
+
+
+def _inverse_norms(p: _Products) -> tuple[Array, Array]:
+    """Return 1/|x| and 1/|z|, zero for rows that are zero."""
+    xp = _arrays.namespace(p.s)
+    inverse = []
+    for square in (p.a, p.b):
+        safe = xp.where(square > 0, square, xp.ones_like(square))
+        inverse.append(xp.where(square > 0, 1 / xp.sqrt(safe), xp.zeros_like(square)))
+    return inverse[0], inverse[1]
+
+
+def _cosine(kernel: Kernel, p: _Products) -> Array:
+    x, z = _inverse_norms(p)
+    return p.s * x * z
+
+
+def _cosine_first(kernel: Kernel, p: _Products) -> First:
+    x, z = _inverse_norms(p)
+    return First(x * z, -p.s * x**3 * z)
+
+
+def _cosine_second(kernel: Kernel, p: _Products) -> Second:
+    x, z = _inverse_norms(p)
+    return Second(x * z, 0.0, -(x**3) * z, -x * z**3, p.s * x**3 * z**3)
+
+
+_TABLE: dict[str, _Rules] = {
+    "linear": _Rules(
+        lambda kernel, p: p.s,
+        lambda kernel, p: First(1.0, 0.0),
+        lambda kernel, p: Second(1.0, 0.0, 0.0, 0.0, 0.0),
+    ),
+    "poly": _Rules(
+        _poly,
+        lambda kernel, p: First(_poly(kernel, p, 1), 0.0),
+        lambda kernel, p: Second(_poly(kernel, p, 1), _poly(kernel, p, 2), 0.0, 0.0, 0.0),
+    ),
+    "rbf": _Rules(
+        _rbf,
+        lambda kernel, p: First(
+            2 * kernel.gamma * _rbf(kernel, p), -2 * kernel.gamma * _rbf(kernel, p)
+        ),
+        _rbf_second,
+    ),
+    "cosine": _Rules(_cosine, _cosine_first, _cosine_second),
+}
+
+#: names of kernels with derivatives
+KERNELS = tuple(_TABLE)
