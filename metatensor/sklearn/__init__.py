@@ -1,5 +1,6 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
+from metatensor.sklearn.calculators import CalculatorTransformer, Systems
 from metatensor.sklearn.feature_extraction import (
     KeysToProperties,
     KeysToSamples,
@@ -13,6 +14,7 @@ from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
 
 __all__ = [
+    "CalculatorTransformer",
     "KeysToProperties",
     "KeysToSamples",
     "MeanOverSamples",
@@ -21,6 +23,7 @@ __all__ = [
     "Rows",
     "StandardScaler",
     "SumOverSamples",
+    "Systems",
     "VarianceThreshold",
     "as_rows",
     "get_scorer",
