@@ -150,7 +150,7 @@ class CalculatorTransformer(TransformerMixin, BaseEstimator):
         ``calculator(systems, **options)`` or ``calculator.compute(systems, **options)``, which
         gets a list of structures and returns a TensorMap with a sample dimension for the position
         in this list
-    by : str, default="system"
+    rows_by : str, default="system"
         name of this sample dimension
     **options
         keyword arguments of the calculator
@@ -160,7 +160,7 @@ class CalculatorTransformer(TransformerMixin, BaseEstimator):
     TypeError
         if `calculator` can not be called and has no ``compute``, or does not return a TensorMap
     ValueError
-        if the result has no sample dimension `by`, or other systems than there are
+        if the result has no sample dimension `rows_by`, or other systems than there are
 
     See Also
     --------
@@ -191,9 +191,9 @@ class CalculatorTransformer(TransformerMixin, BaseEstimator):
 
     """
 
-    def __init__(self, calculator: Any, *, by: str = "system", **options: Any) -> None:
+    def __init__(self, calculator: Any, *, rows_by: str = "system", **options: Any) -> None:
         self.calculator = calculator
-        self.by = by
+        self.rows_by = rows_by
         self.options = options
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -300,11 +300,11 @@ class CalculatorTransformer(TransformerMixin, BaseEstimator):
 
         """
         if not isinstance(X, Systems):
-            X = Systems(X, Labels.range(self.by, len(X)))
-        if X.rows.names != [self.by]:
+            X = Systems(X, Labels.range(self.rows_by, len(X)))
+        if X.rows.names != [self.rows_by]:
             raise ValueError(
-                f"the systems must be numbered by {self.by!r} like the samples of the calculator, "
-                f"got {X.rows.names}; set `by`, or use other names in y"
+                f"the systems must be numbered by {self.rows_by!r}, like the samples of the "
+                f"calculator, got {X.rows.names}; set `rows_by`, or use other names in y"
             )
         tensor = self._function()(X.systems, **self.options)
         if not isinstance(tensor, TensorMap):
@@ -312,13 +312,13 @@ class CalculatorTransformer(TransformerMixin, BaseEstimator):
                 f"`calculator` must return a TensorMap, got {_checks.kind(tensor)} from "
                 f"{self.calculator!r}"
             )
-        if len(tensor) and self.by not in tensor.sample_names:
+        if len(tensor) and self.rows_by not in tensor.sample_names:
             raise ValueError(
-                f"the calculator must return samples with the dimension {self.by!r}, got "
-                f"{tensor.sample_names}; set `by`"
+                f"the calculator must return samples with the dimension {self.rows_by!r}, got "
+                f"{tensor.sample_names}; set `rows_by`"
             )
         blocks = [_numbered(block, X.rows) for block in tensor]
-        return Rows(TensorMap._of(tensor._keys, blocks, tensor._info), self.by, X.rows)
+        return Rows(TensorMap._of(tensor._keys, blocks, tensor._info), self.rows_by, X.rows)
 
     def _function(self) -> Callable[..., Any]:
         function = getattr(self.calculator, "compute", self.calculator)

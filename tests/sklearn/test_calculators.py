@@ -197,7 +197,7 @@ def test_objects_with_compute_and_other_names(data):
         return TensorMap(tensor.keys, blocks)
 
     calculator = SimpleNamespace(compute=renamed)
-    transformer = CalculatorTransformer(calculator, by="frame", gradients=[])
+    transformer = CalculatorTransformer(calculator, rows_by="frame", gradients=[])
     assert transformer.transform(data.systems).by == ("frame",)
     rows = transformer.transform(Systems(data.systems, table(["frame"], NUMBERS)))
     assert set(rows.tensor.block_by_id(0).samples["frame"]) <= set(NUMBERS)
@@ -223,9 +223,9 @@ def one_sample(systems, number=0, name="system"):
     [
         (CalculatorTransformer(3), TypeError, "method `compute`, got"),
         (CalculatorTransformer(len), TypeError, "must return a TensorMap, got"),
-        (CalculatorTransformer(one_sample, name="frame"), ValueError, "set `by`"),
+        (CalculatorTransformer(one_sample, name="frame"), ValueError, "set `rows_by`"),
         (CalculatorTransformer(one_sample, number=5), ValueError, "number 2 systems from 0"),
-        (CalculatorTransformer(one_sample, by="frame"), ValueError, "set `by`"),
+        (CalculatorTransformer(one_sample, rows_by="frame"), ValueError, "set `rows_by`"),
     ],
     ids=str,
 )
@@ -245,10 +245,15 @@ def test_transformer_refuses_systems_by_another_name():
 
 def test_options_are_parameters():
     transformer = CalculatorTransformer(radial_descriptor, cutoff=4.0)
-    expected = {"calculator": radial_descriptor, "by": "system", "cutoff": 4.0}
+    expected = {"calculator": radial_descriptor, "rows_by": "system", "cutoff": 4.0}
     assert transformer.get_params() == expected
-    assert transformer.set_params(n_radial=3, cutoff=5.0, by="frame") is transformer
-    assert transformer.get_params() == {**expected, "by": "frame", "cutoff": 5.0, "n_radial": 3}
+    assert transformer.set_params(n_radial=3, cutoff=5.0, rows_by="frame") is transformer
+    assert transformer.get_params() == {
+        **expected,
+        "rows_by": "frame",
+        "cutoff": 5.0,
+        "n_radial": 3,
+    }
     with pytest.raises(ValueError, match="Invalid parameter 'cut'.*cutoff"):
         transformer.set_params(cut=3.0)
 
