@@ -99,7 +99,9 @@ class Problem:
     def add(self, name: str | None, rows: Any, targets: Array, weights: Array) -> None:
         """Add rows (n, n_features), all their targets, and weights: one, or one for each target."""
         targets = _arrays.from_host(targets[:, self.targets], rows)
-        self._term(name).add(rows, targets, _arrays.from_host(self._column(weights), rows))
+        column = self._column(weights)
+        given = None if (column == 1).all() else _arrays.from_host(column, rows)
+        self._term(name).add(rows, targets, given)
 
     def add_absent(self, name: str | None, targets: Array, weights: Array) -> None:
         """Add rows whose features are zero."""
