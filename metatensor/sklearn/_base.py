@@ -24,6 +24,9 @@ Positions = npt.NDArray[np.intp]
 Tensor: TypeAlias = TensorMap | Rows
 Data: TypeAlias = Any  # TensorMap, Rows, or what scikit-learn takes as an array
 
+#: what stands for the values among the names of gradients
+VALUES = None
+
 #: bytes of the float64 rows that are worked on at once
 CHUNK_BYTES = 1 << 24
 

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from metatensor.sklearn import _base
-from metatensor.sklearn._matching import VALUES
+from metatensor.sklearn._base import VALUES
+from metatensor.sklearn._least_squares import Factors
 from metatensor.tensor import TensorMap
 
 GradientWeights: TypeAlias = float | Mapping[str, float] | Literal["balanced"]
-
-#: weight of the values, and of each gradient by name
-Factors: TypeAlias = dict[str | None, float]
 
 
 def check(weights: Any) -> None:

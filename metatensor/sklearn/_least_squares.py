@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ import scipy.linalg
 from metatensor import _arrays
 
 Matrix = npt.NDArray[np.float64]
+
+#: factor of each term, by name
+Factors: TypeAlias = dict[str | None, float]
 
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -173,6 +176,27 @@ class Solution(NamedTuple):
     intercept: Matrix
     condition: float
     unseen: npt.NDArray[np.bool_]  # (n_features,), whether all rows are zero there
+
+
+class Deviation(NamedTuple):
+    """Standard deviation of predictions: scale * sqrt(1 + constant + |(x - mean) root|^2)."""
+
+    targets: npt.NDArray[np.intp]  # of which properties
+    mean: Matrix  # (n_features,)
+    root: Matrix  # (n_features, n_features)
+    constant: float
+    scale: Matrix  # (n_targets,)
+
+
+class Model(NamedTuple):
+    """What was learnt for one block of targets."""
+
+    coefficients: Matrix  # (n_targets, n_features)
+    intercept: Matrix  # (n_targets,)
+    factors: Factors
+    unseen: npt.NDArray[np.bool_]  # (n_features,)
+    condition: float = 1.0
+    deviations: Sequence[Deviation] = ()
 
 
 def solve(

@@ -24,22 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from metatensor.sklearn import _base
-from metatensor.sklearn._gradient_weights import Factors
-from metatensor.sklearn._matching import VALUES
+from metatensor.sklearn._base import VALUES
+from metatensor.sklearn._least_squares import Deviation, Factors, Model
 from metatensor.sklearn._stacking import Unfolded, weighted_mean
 
 Matrix = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.intp]
-
-
-class Deviation(NamedTuple):
-    """Standard deviation of predictions: scale * sqrt(1 + constant + |(x - mean) root|^2)."""
-
-    targets: Positions
-    mean: Matrix  # (n_features,)
-    root: Matrix  # (n_features, n_features)
-    constant: float
-    scale: Matrix  # (n_targets,)
 
 
 class LeftOut(NamedTuple):
@@ -228,6 +218,25 @@ def leave_out(
         )
         for part in parts
     ]
+
+
+def fitted(parts: list[LeaveOut], factors: Factors, alphas: Matrix, compute_std: bool) -> Model:
+    """Return the fit to all rows of a block, with an alpha for each of its targets."""
+    coefficients = np.empty((len(alphas), len(parts[0].unseen)))
+    intercept, deviations = np.empty(len(alphas)), []
+    for part in parts:
+        for alpha in np.unique(alphas[part.targets]):
+            chosen = np.flatnonzero(alphas[part.targets] == alpha)
+            solution = part.solution(alpha)
+            columns = part.targets.start + chosen
+            coefficients[columns], intercept[columns] = solution[0][chosen], solution[1][chosen]
+            if compute_std:
+                deviation = part.deviation(alpha)
+                deviations.append(
+                    deviation._replace(targets=columns, scale=deviation.scale[chosen])
+                )
+    unseen = np.all([part.unseen for part in parts], axis=0)
+    return Model(coefficients, intercept, factors, unseen, deviations=deviations)
 
 
 def _batches(groups: Positions) -> Iterator[Positions]:

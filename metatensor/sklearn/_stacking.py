@@ -12,8 +12,8 @@ import numpy.typing as npt
 from metatensor import _arrays
 from metatensor.block import TensorBlock
 from metatensor.sklearn import _base
+from metatensor.sklearn._base import VALUES
 from metatensor.sklearn._least_squares import NormalEquations, Term, TriangularRows
-from metatensor.sklearn._matching import VALUES
 
 Positions = npt.NDArray[np.intp]
 Array = npt.NDArray[np.float64]

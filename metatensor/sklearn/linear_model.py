@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError
 
-from metatensor import _arrays
+from metatensor import _arrays, _checks
 from metatensor.labels import Labels
-from metatensor.sklearn import _alignment, _base, _gradient_weights, _linear, _matching
-from metatensor.sklearn._gradient_weights import Factors, GradientWeights
-from metatensor.sklearn._least_squares import solve
+from metatensor.sklearn import (
+    _alignment,
+    _base,
+    _gradient_weights,
+    _leave_out_search,
+    _matching,
+    _regression,
+)
+from metatensor.sklearn._gradient_weights import GradientWeights
+from metatensor.sklearn._least_squares import Factors, Model, solve
 from metatensor.sklearn._leave_out import leave_out
-from metatensor.sklearn._linear import Model, Target
+from metatensor.sklearn._leave_out_search import Trial, row_groups
+from metatensor.sklearn._linear import Target
 from metatensor.sklearn._stacking import Problem, Stack, Unfolded, unfold
-from metatensor.sklearn.rows import Rows, row_numbers
 from metatensor.tensor import TensorMap
 
 Array = npt.NDArray[np.float64]
@@ -26,7 +33,7 @@ Array = npt.NDArray[np.float64]
 _SOLVERS = ("auto", "cholesky", "dual", "svd", "lstsq")
 
 
-class Ridge(_linear.LinearRegressor):
+class Ridge(_regression.LinearRegressor):
     r"""Linear least squares with a penalty on the coefficients, on values and gradients.
 
     A block with key k of y is predicted from the block of X with the same key:
@@ -71,6 +78,9 @@ class Ridge(_linear.LinearRegressor):
         properties; "svd" and "lstsq" work on the rows themselves, and give the shortest solution if
         there are several. "auto" takes "lstsq" if any alpha is zero, "dual" in `fit` for fewer rows
         than properties, "cholesky" otherwise, and "lstsq" if that finds a singular matrix.
+    compute_std : bool, default=False
+        whether `fit` prepares for ``predict(X, return_std=True)``, see Notes; this needs alpha > 0,
+        and all rows of a block in memory at once
 
     Attributes
     ----------
@@ -83,6 +93,9 @@ class Ridge(_linear.LinearRegressor):
         the weights of gradients that were used, for each block of y
     condition_ : array, (n_blocks,)
         estimated condition number of A^T A + diag(alpha), or of what stands for it in "dual"
+    scale_ : TensorMap, array or float
+        standard deviation of the noise of a value with weight one, labelled like `intercept_`, with
+        ``compute_std=True``
     n_features_in_ : int
         number of properties of X, of all blocks together
     feature_labels_in_ : dict of LabelsEntry to Labels
@@ -93,7 +106,25 @@ class Ridge(_linear.LinearRegressor):
     See Also
     --------
     KeysToProperties, SumOverSamples : make X fit y
+    RidgeCV : finds alpha
     sklearn.linear_model.Ridge : the model for arrays
+
+    Notes
+    -----
+    The standard deviation is that of Bayesian linear regression (Bishop, Pattern Recognition and
+    Machine Learning, 3.3.2) with the gradient rows as further observations. With the rows A of
+    weighted values and gradients, and :math:`\bar x` the mean of X, it is
+
+    .. math::
+
+        \sigma \sqrt{1 + \frac{1}{\sum_s v_s}
+        + (x - \bar x) (A^T A + \mathrm{diag}(\alpha))^{-1} (x - \bar x)^T}
+
+    where the second term and the mean are there with an intercept. The scale :math:`\sigma` makes
+    the values agree with their predictions by fits without their row, all its samples and their
+    gradients: squared residuals are, in units of their variance in such a fit, one on average. A
+    row is one of Rows, or a sample of a TensorMap or array; a value of weight v has noise of
+    variance :math:`\sigma^2 / v`.
 
     Examples
     --------
@@ -163,7 +194,7 @@ class Ridge(_linear.LinearRegressor):
         """
         self.__dict__.pop("_fitted", None)
         batch, labelled = self._open(X, y, sample_weight, first=True)
-        groups = _row_groups(labelled) if self.compute_std else [None] * len(batch)
+        groups = row_groups(labelled) if self.compute_std else [None] * len(batch)
         self._problems: list[list[Problem]] = []
         models = []
         for target, stacks, rows in zip(self._targets, batch, groups, strict=True):
@@ -264,10 +295,7 @@ class Ridge(_linear.LinearRegressor):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.alpha_type not in ("absolute", "relative"):
-            raise ValueError(
-                f"`alpha_type` must be 'absolute' or 'relative', got {self.alpha_type!r}"
-            )
+        _check_alpha_type(self.alpha_type)
         if self.solver not in _SOLVERS:
             raise ValueError(f"`solver` must be one of {list(_SOLVERS)}, got {self.solver!r}")
         if not isinstance(self.alpha, TensorMap):
@@ -353,6 +381,236 @@ class Ridge(_linear.LinearRegressor):
         return np.array([model.condition for model in self._models])
 
 
+class RidgeCV(_regression.LinearRegressor):
+    r"""Ridge with the penalty that predicts best what was left out of the fit.
+
+    Rows are left out one after the other, or in groups: a row is one of Rows, with all its samples
+    and all their gradients, or a sample of a TensorMap or array with its gradients. The predictions
+    of all fits follow exactly from one singular value decomposition for each choice of
+    `gradient_weights`, so that there are no refits: see :class:`Ridge` for the model.
+
+    Parameters
+    ----------
+    alphas : sequence of float, default=(0.1, 1.0, 10.0)
+        strengths of the penalty to try, above zero
+    alpha_type : {"absolute", "relative"}, default="absolute"
+        as in :class:`Ridge`
+    fit_intercept : bool, default=True
+        whether invariant blocks have an intercept
+    gradient_weights : float, dict, "balanced", or list of these, default=1.0
+        as in :class:`Ridge`; what is best in a list is used for all blocks
+    scoring : str or callable, optional
+        how good predictions are: a name of :func:`metatensor.sklearn.metrics.get_scorer`, such as
+        "neg_rmse:positions", or of scikit-learn for arrays, or a scorer, called as
+        ``scoring(estimator, X, y)`` and with ``sample_weight=`` if `fit` got one, where X are the
+        predictions and the estimator predicts what it is given. By default minus the mean of the
+        squared errors of values and gradients, weighted as in the loss; or, for a list of
+        `gradient_weights`, whose losses can not be compared, as with "balanced".
+    cv : int or splitter, optional
+        whose test sets are left out, such as ``GroupKFold()``: each row must be in one of them
+    alpha_per_target : bool, default=False
+        whether each property of each block has its own alpha
+    compute_std : bool, default=False
+        as in :class:`Ridge`; the scale is that of the groups left out
+
+    Attributes
+    ----------
+    alpha_ : float, TensorMap or array
+        the best of `alphas`; with `alpha_per_target` labelled like `intercept_`
+    best_gradient_weights_ : float, dict or "balanced"
+        the best of `gradient_weights`: with `alpha_per_target` that whose best scores have the
+        largest mean
+    best_score_ : float, TensorMap or array
+        the score of what is best
+    cv_results_ : dict of str to array, (n_candidates, ...)
+        "gradient_weights" and "alpha" of each candidate, its "score", or those of all properties,
+        and the root mean square errors "rmse" of values, and "rmse:positions" or so of all
+        gradients that X and y have, of all blocks together, weighted as the samples are
+    coef_, intercept_, gradient_weights_, scale_
+        as in :class:`Ridge`
+    n_features_in_, feature_labels_in_, feature_names_in_
+        as in :class:`Ridge`
+
+    See Also
+    --------
+    Ridge : the model, and what to use if rows do not fit into memory at once
+    sklearn.linear_model.RidgeCV : the same for arrays
+
+    Notes
+    -----
+    Residuals of a fit without the rows S are :math:`(1 - H_{SS})^{-1} r_S`, with the residuals r of
+    the fit to all rows, and their hat matrix H (Cook and Weisberg, Residuals and Influence in
+    Regression, 1982). The time for each alpha grows with the squares of the numbers of rows that
+    are left out together; the memory is a few times that of all rows of values and gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor.sklearn import RidgeCV
+    >>> X = np.random.default_rng(0).normal(size=(20, 2))
+    >>> model = RidgeCV(alphas=[1e-3, 1.0, 1e3]).fit(X, X @ [1.0, 2.0])
+    >>> model.alpha_
+    0.001
+    >>> model.coef_.round(2)
+    array([1., 2.])
+
+    """
+
+    def __init__(
+        self,
+        alphas: Sequence[float] = (0.1, 1.0, 10.0),
+        *,
+        alpha_type: Literal["absolute", "relative"] = "absolute",
+        fit_intercept: bool = True,
+        gradient_weights: GradientWeights | Sequence[GradientWeights] = 1.0,
+        scoring: str | Callable[..., float] | None = None,
+        cv: Any = None,
+        alpha_per_target: bool = False,
+        compute_std: bool = False,
+    ) -> None:
+        self.alphas = alphas
+        self.alpha_type = alpha_type
+        self.fit_intercept = fit_intercept
+        self.gradient_weights = gradient_weights
+        self.scoring = scoring
+        self.cv = cv
+        self.alpha_per_target = alpha_per_target
+        self.compute_std = compute_std
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RidgeCV:
+        """Find the best penalty, and the coefficients.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            as in :meth:`Ridge.fit`
+        groups : array (n_rows,), optional
+            rows with the same entry are left out together; or what `cv` splits by
+
+        Returns
+        -------
+        RidgeCV
+            self, fitted
+
+        Raises
+        ------
+        ValueError
+            if X and y do not match, a parameter is not valid, there is NaN or infinity, or nothing
+            remains when a group is left out
+        TypeError
+            if X is an array and y is not
+
+        """
+        self.__dict__.pop("_fitted", None)
+        batch, labelled = self._open(X, y, sample_weight, first=True)
+        numbers = row_groups(labelled, groups, self.cv)
+        rows = [unfold(stacks, of_block) for stacks, of_block in zip(batch, numbers, strict=True)]
+        options = self._gradient_options()
+        score: _leave_out_search.Score
+        if self.scoring is None:
+            weights = options[0] if len(options) == 1 else "balanced"
+            factors = _leave_out_search.loss_factors(weights, self._centered, rows)
+            score = _leave_out_search.loss_score(rows, factors, self.alpha_per_target)
+        else:
+            score = _leave_out_search.ScorerScore(
+                self.scoring,
+                labelled,
+                self._target_ndim,
+                batch,
+                self.alpha_per_target,
+                sample_weight,
+            )
+        self._search(options, rows, score)
+        return self
+
+    def _gradient_options(self) -> Sequence[GradientWeights]:
+        options: Any = self.gradient_weights
+        return options if isinstance(options, (list, tuple)) else [options]
+
+    def _parameters(self, features: TensorMap, targets: TensorMap) -> list[str]:
+        super()._parameters(features, targets)  # what is not there must not be needed
+        there = targets._blocks[0].gradients_list()
+        return [name for name in there if features._blocks[0].has_gradient(name)]
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        _check_alpha_type(self.alpha_type)
+        for name in ("alphas", "gradient_weights"):
+            if not np.size(getattr(self, name)):
+                raise ValueError(f"`{name}` must have at least one entry, got none")
+        if np.ndim(self.alphas) != 1:
+            raise TypeError(
+                f"`alphas` must be a sequence of numbers, got {_checks.kind(self.alphas)}"
+            )
+        for position, alpha in enumerate(self.alphas):
+            _base.check_not_negative(alpha, f"alphas[{position}]", "a number")
+            if alpha == 0:
+                raise ValueError(f"`alphas` must all be above zero, alphas[{position}] is not")
+
+    @property
+    def _centered(self) -> list[bool]:
+        return [target.centered for target in self._targets]
+
+    def _search(
+        self,
+        options: Sequence[GradientWeights],
+        rows: list[Unfolded],
+        score: _leave_out_search.Score,
+    ) -> None:
+        relative = self.alpha_type == "relative"
+        alphas = np.array([float(alpha) for alpha in self.alphas])
+        results: dict[str, list[Any]] = {"gradient_weights": [], "alpha": [], "score": []}
+        best: tuple[float, Trial, Array] | None = None
+        for trial in _leave_out_search.trials(options, self._centered, rows, relative):
+            scores = []
+            for alpha in alphas:
+                residuals = trial.residuals(float(alpha))
+                scores.append(score(residuals))
+                errors = _leave_out_search.errors(rows, residuals)
+                candidate = {"gradient_weights": trial.weights, "alpha": alpha, **errors}
+                for name, value in candidate.items():
+                    results.setdefault(name, []).append(value)
+            results["score"] += scores
+            ranked = np.nan_to_num(scores, nan=-np.inf)
+            value = float(ranked.max(axis=0).mean())
+            if best is None or value > best[0]:
+                best = value, trial, ranked
+        assert best is not None
+        self._finish(best[1], alphas, best[2])
+        self.cv_results_ = {name: _as_column(values) for name, values in results.items()}
+        if not self.alpha_per_target:
+            self.cv_results_["score"] = self.cv_results_["score"][:, 0]
+
+    def _finish(self, trial: Trial, alphas: Array, scores: Array) -> None:
+        """Fit to all rows with what is best."""
+        chosen = scores.argmax(axis=0)
+        found, reached = alphas[chosen], scores.max(axis=0)
+        ends = np.cumsum([len(target.properties) for target in self._targets])
+        if not self.alpha_per_target:
+            found, reached = np.repeat(found, ends[-1]), np.repeat(reached, ends[-1])
+        split = [np.split(numbers, ends[:-1]) for numbers in (found, reached)]
+        self._fitted = trial.models(split[0], self.compute_std)
+        self.best_gradient_weights_ = trial.weights
+        if self.alpha_per_target:
+            self.alpha_, self.best_score_ = map(self._per_target, split)
+        else:
+            self.alpha_, self.best_score_ = float(found[0]), float(reached[0])
+
+
+def _as_column(values: list[Any]) -> npt.NDArray[Any]:
+    """Return an array of numbers, or of objects."""
+    if all(isinstance(value, (float, np.ndarray)) for value in values):
+        return np.array(values)
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
+def _check_alpha_type(alpha_type: str) -> None:
+    if alpha_type not in ("absolute", "relative"):
+        raise ValueError(f"`alpha_type` must be 'absolute' or 'relative', got {alpha_type!r}")
+
+
 def _find_all(wanted: Labels, given: Labels, what: str) -> npt.NDArray[np.intp]:
     if set(wanted._names) != set(given._names):
         raise ValueError(
@@ -378,11 +636,3 @@ def _sum_up(target: Target, stacks: list[Stack], solver: str) -> list[Problem]:
     for stack in stacks:
         stack.add_to(problems)
     return problems
-
-
-def _row_groups(y: _base.Tensor) -> list[npt.NDArray[np.intp]]:
-    """Return the number of the row that each sample of each block belongs to."""
-    tensor = _base.to_tensor(y)
-    if isinstance(y, Rows):
-        return [row_numbers(block._samples, y.rows) for block in tensor]
-    return [np.arange(len(block._samples)) for block in tensor]
