@@ -240,11 +240,12 @@ def solve(
     columns = [targets] if len(alpha) == 1 else np.hsplit(targets, targets.shape[1])
     solutions = [_SOLVERS[solver](features, t, a) for t, a in zip(columns, alpha)]
     coefficients = np.concatenate([part for part, _ in solutions], axis=1).T
-    values = next(iter(parts.values()))
-    intercept = values.target_mean - coefficients @ values.feature_mean
     unseen = np.all(
         [~(part.features.any(axis=0) | (part.feature_mean != 0)) for part in parts.values()], axis=0
     )
+    coefficients = np.where(unseen, 0.0, coefficients)  # and not only nearly
+    values = next(iter(parts.values()))
+    intercept = values.target_mean - coefficients @ values.feature_mean
     return Solution(coefficients, intercept, max(condition for _, condition in solutions), unseen)
 
 

@@ -11,7 +11,7 @@ fit with penalty alpha the residuals :math:`G t`. The intercept is one more dire
 A fit without the rows S has the residuals :math:`z_S = G_{SS}^{-1} (G t)_S` there, and the diagonal
 of :math:`G_{SS}^{-1}` is their variance in units of that of the noise (Cook and Weisberg, Residuals
 and Influence in Regression, 1982; for single rows, Golub, Heath and Wahba, Technometrics 21, 215,
-1979). If there are no more rows than properties, U and :math:`u_0` are all there is, and
+1979). If U has all directions but :math:`u_0`, as for no more rows than properties,
 :math:`G = U \frac{\alpha}{s^2 + \alpha} U^T` does not suffer from cancellation for small alpha.
 """
 
@@ -121,8 +121,13 @@ class LeaveOut:
             mirror[0] += 1.0 if mirror[0] >= 0 else -1.0
             mirror *= np.sqrt(2) / np.linalg.norm(mirror)
             matrix -= np.outer(mirror, mirror @ matrix)
-        u, s, vt = np.linalg.svd(matrix[int(has_direction) :], full_matrices=False)
-        self._complete = u.shape[0] == u.shape[1]
+        matrix = matrix[int(has_direction) :]
+        n_rows, n_features = matrix.shape
+        # what is cheap to have is found exactly: all directions, of which some are not in A
+        full = n_features < n_rows <= 2 * n_features
+        u, s, vt = np.linalg.svd(matrix, full_matrices=full)
+        self._complete = full or n_rows <= n_features
+        s = np.concatenate([s, np.zeros(u.shape[1] - len(s))])
         if has_direction:
             u = np.concatenate([np.zeros((1, u.shape[1])), u])
             u -= np.outer(mirror, mirror @ u)
@@ -153,6 +158,10 @@ class LeaveOut:
         total = self._squares + alpha
         return self._squares / total, alpha / total
 
+    def _factor(self, alpha: float) -> Matrix:
+        """Return what makes projections of the targets to U coefficients along V."""
+        return (self._s / (self._squares + alpha))[:, None]
+
     def _all_residuals(self, alpha: float, weighted: Matrix) -> Matrix:
         """Return residuals without weights, also of rows that have none."""
         result = np.empty((len(self._rows.groups), weighted.shape[1]))
@@ -162,10 +171,10 @@ class LeaveOut:
             n_groups = int(groups.max()) + 1
             shift = _sums(self._u, weighted, groups[self._active], n_groups)
             offset = _sums(self._direction[:, None], weighted, groups[self._active], n_groups)
-            factor = (self._s / (self._squares + alpha))[:, None]
-            models = factor * (self._moment - shift)
+            models = self._factor(alpha) * (self._moment - shift)
             features, targets = self._around_means(self._idle)
             features = (features / self._penalty) @ self._vt.T
+            models = models[:, : features.shape[1]]
             where = groups[self._idle]
             for chunk in _base.chunks(len(where), 8 * models[:1].size):
                 rows = self._idle[chunk]
@@ -178,8 +187,9 @@ class LeaveOut:
 
     def solution(self, alpha: float) -> tuple[Matrix, Matrix]:
         """Return the coefficients (n_targets, n_features) and intercept (n_targets,) of all."""
-        factor = (self._s / (self._squares + alpha * self._unit))[:, None]
-        coefficients = (self._vt.T @ (factor * self._moment)).T / self._penalty
+        models = self._factor(alpha * self._unit) * self._moment
+        coefficients = (self._vt.T @ models[: len(self._vt)]).T / self._penalty
+        coefficients = np.where(self.unseen, 0.0, coefficients)  # and not only nearly
         return coefficients, self._target_mean - coefficients @ self._mean
 
     def deviation(self, alpha: float) -> Deviation:
@@ -187,10 +197,10 @@ class LeaveOut:
         scale = self.left_out(alpha).scale
         targets = np.arange(self.targets.start, self.targets.stop)
         alpha = alpha * self._unit
-        n = len(self._s)
+        n = len(self._vt)
         basis = np.linalg.qr(self._vt.T, mode="complete")[0]
         basis[:, :n] = self._vt.T
-        squares = np.concatenate([self._squares, np.zeros(basis.shape[1] - n)])
+        squares = np.concatenate([self._squares[:n], np.zeros(basis.shape[1] - n)])
         root = basis / np.sqrt(squares + alpha) / self._penalty[:, None]
         constant = 1 / self._weight if self._weight else 0.0
         return Deviation(targets, self._mean, root, constant, scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -72,7 +73,8 @@ def _group_numbers(n_rows: int, groups: Any, cv: Any) -> Positions:
     if cv is None:
         return np.unique(groups, return_inverse=True)[1].astype(np.intp)
     numbers = np.full(n_rows, -1)
-    for number, (train, test) in enumerate(check_cv(cv).split(np.zeros(n_rows), groups=groups)):
+    options = {} if groups is None else {"groups": groups}
+    for number, (train, test) in enumerate(check_cv(cv).split(np.zeros(n_rows), **options)):
         if len(np.union1d(train, test)) < n_rows or (numbers[test] >= 0).any():
             break
         numbers[test] = number
@@ -256,7 +258,7 @@ def _predicted_block(stacks: Sequence[Stack], errors: Array) -> TensorBlock:
     for stack in stacks:
         block = stack.targets
         truth = _base.to_float64(block._values)
-        end = start + truth.size // max(errors.shape[1], 1)
+        end = start + math.prod(truth.shape[:-1])
         error = _arrays.from_host(errors[start:end].reshape(truth.shape), truth)
         parts[stack.name] = TensorBlock._of(
             truth - error, block._samples, block._components, block._properties
