@@ -21,7 +21,7 @@ from metatensor.sklearn._least_squares import Model
 from metatensor.sklearn._linear import Target
 from metatensor.sklearn._matching import Pair
 from metatensor.sklearn._stacking import Stack
-from metatensor.sklearn.rows import Rows
+from metatensor.sklearn.rows import Rows, is_called_by
 from metatensor.tensor import TensorMap
 
 Array = npt.NDArray[np.float64]
@@ -275,7 +275,7 @@ class LinearRegressor(TensorRegressor):
         -----
         UserWarning
             if properties that were zero in all rows of `fit`, and so have no coefficient, are not
-            zero in X
+            zero in X; not in cross-validation, where scores tell
 
         """
         data = self._labelled_features(X)
@@ -315,7 +315,7 @@ class LinearRegressor(TensorRegressor):
             for target, model, block in zip(self._targets, self._models, blocks, strict=True)
             if (entries := _linear.unseen_entries(block, model))
         ]
-        if texts:
+        if texts and not is_called_by("sklearn.model_selection"):
             warnings.warn(
                 f"X has properties that were zero in all rows that {type(self).__name__} was "
                 f"fitted to, and do not count in predictions: {'; '.join(texts)}",
