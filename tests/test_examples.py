@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from metatensor import o3
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -37,7 +39,17 @@ def structures_to_predictions(of):
     assert abs(minima[0] - minima[1]) < 0.06
 
 
-CHECKS = {check.__name__: check for check in [structures_to_predictions]}
+def tensorial_property(of):
+    invariants, separate, equivariant = (np.array(errors) for errors in of["errors"].values())
+    assert np.all(invariants > of["spread"])
+    assert np.all(equivariant < 0.3 * separate)
+    assert equivariant[-1] < 0.03 * of["spread"]
+    assert np.all(np.diff(equivariant) < 0)
+    rotated = o3.rotate(of["targets"], of["rotations"][7]).block(o3_lambda=2).values[-1, 0, 0]
+    assert rotated == pytest.approx(np.sqrt(2) * of["reference"][7])
+
+
+CHECKS = {check.__name__: check for check in [structures_to_predictions, tensorial_property]}
 
 
 @pytest.mark.parametrize("name", CHECKS)
