@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +98,8 @@ def leverage(rows: Array, n_to_select: int, n_singular: int = 1) -> tuple[Positi
 
     """
     if rows.shape[0] < rows.shape[1]:  # the same scalar products, in fewer columns
-        rows = np.linalg.qr(rows.T, mode="r").T
+        triangle: Any = np.linalg.qr(rows.T, mode="r")
+        rows = triangle.T
     rows = rows.copy()
     gram = rows.T @ rows
     negligible = ROUNDING * np.trace(gram)
