@@ -10,8 +10,10 @@ from metatensor.sklearn.feature_extraction import (
 from metatensor.sklearn.feature_selection import CURSelector, FPSSelector, VarianceThreshold
 from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
+from metatensor.sklearn.polynomials import PolynomialFeatures
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
+from metatensor.sklearn.sample_selection import SampleSelector
 
 __all__ = [
     "CURSelector",
@@ -19,10 +21,12 @@ __all__ = [
     "KeysToProperties",
     "KeysToSamples",
     "MeanOverSamples",
-    "PCA",
     "Normalizer",
+    "PCA",
+    "PolynomialFeatures",
     "Ridge",
     "Rows",
+    "SampleSelector",
     "StandardScaler",
     "SumOverSamples",
     "VarianceThreshold",

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
-from metatensor.labels import Labels
+from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _base, _selection
 from metatensor.sklearn._counts import limited
 from metatensor.sklearn._least_squares import NormalEquations, TriangularRows
@@ -104,6 +104,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
 
     """
 
+    components_: Any
+    n_components_: dict[LabelsEntry, int] | int
+    n_samples_seen_: Any
+
     def __init__(
         self,
         n_components: Any = None,
@@ -190,7 +194,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         spectra = {}
         for key, sums in self._sums.items():
             n_rows = self._n_rows[key]
-            spectra[key] = _spectrum(sums, n_rows, n_rows - self._centered[key])
+            spectra[key] = _spectrum(sums, n_rows, self._centered[key])
         limits = [len(spectrum.squares) for spectrum in spectra.values()]
         sizes = [len(spectrum.mean) for spectrum in spectra.values()]
         allowed = [min(n, size) for n, size in zip(most, sizes, strict=True)]
@@ -212,11 +216,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         self.explained_variance_ratio_ = self._of_components([part.ratio for part in spectra])
         self.singular_values_ = self._of_components([np.sqrt(part.squares) for part in spectra])
         components = [self._like_X(part.components) for part in spectra]
-        counts = {key: len(labels) for key, labels in self._kept.items()}
-        seen = np.array(list(self._n_rows.values()))
+        counts = {key: len(kept) for key, kept in self._kept.items()}
         if not self._is_labelled:
-            self.components_, self.n_samples_seen_ = components[0], int(seen[0])
-            (self.n_components_,) = counts.values()
+            self.components_ = components[0]
+            (self.n_samples_seen_,), (self.n_components_,) = self._n_rows.values(), counts.values()
             return
         blocks = [
             TensorBlock._of(values, samples, (), properties)
@@ -224,7 +227,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
                 components, self._kept.values(), self.feature_labels_in_.values(), strict=True
             )
         ]
-        self.components_, self.n_samples_seen_ = TensorMap._of(self._keys, blocks), seen
+        self.components_ = TensorMap._of(self._keys, blocks)
+        self.n_samples_seen_ = np.array(list(self._n_rows.values()))
         self.n_components_ = counts
 
     def _like_X(self, part: Array) -> _arrays.Array:
@@ -257,8 +261,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         for key, block in tensor.items():
             part = self._projections[key]
             matrix = part.components.T * (part.whitening if self.whiten else 1.0)
-            offset = -part.mean @ matrix if self._centered[key] else None
-            blocks.append(_projected(block, self._kept[key], matrix, offset))
+            blocks.append(_projected(block, self._kept[key], matrix, before=-part.mean))
         return self._in_container(X, tensor, blocks)
 
     def inverse_transform(self, X: Any) -> Any:
@@ -281,8 +284,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         for key, block in tensor.items():
             part = self._projections[key]
             scale = np.sqrt(part.variance)[:, None] if self.whiten else 1.0
-            offset = part.mean if self._centered[key] else None
-            blocks.append(_projected(block, self._properties[key], part.components * scale, offset))
+            matrix = part.components * scale
+            blocks.append(_projected(block, self._properties[key], matrix, after=part.mean))
         return self._in_container(X, tensor, blocks)
 
     def _in_container(self, X: Any, tensor: TensorMap, blocks: list[TensorBlock]) -> Any:
@@ -369,17 +372,20 @@ def _n_kept(number: Any, limit: int, spectrum: _Spectrum) -> int:
 
 
 def _projected(
-    block: TensorBlock, properties: Labels, matrix: Array, offset: Array | None
+    block: TensorBlock,
+    properties: Labels,
+    matrix: Array,
+    before: Array | float = 0.0,
+    after: Array | float = 0.0,
 ) -> TensorBlock:
-    """Multiply by a matrix, and add an offset to the values."""
+    """Multiply by a matrix; to the values alone, add something before and after."""
     like = _base.as_float(block._values)
     factor = _arrays.from_host(matrix, like)
-    shift = None if offset is None else _arrays.from_host(offset, like)
+    first, last = (_arrays.from_host(np.asarray(shift), like) for shift in (before, after))
 
     def multiplied(values: _arrays.Array) -> _arrays.Array:
         return _base.times(_base.as_float(values), factor)
 
-    def on_values(values: _arrays.Array) -> _arrays.Array:
-        return multiplied(values) if shift is None else multiplied(values) + shift
-
-    return _base.map_block(block, properties, on_values, multiplied)
+    return _base.map_block(
+        block, properties, lambda values: multiplied(values + first) + last, multiplied
+    )
