@@ -353,6 +353,7 @@ def _spectrum(sums: NormalEquations | TriangularRows, n_rows: int, centered: boo
         squares, components = squares[::-1], vectors.T[::-1]
         cutoff = EPSILON * n_properties
     squares = np.where(squares > cutoff * squares.max(initial=0.0), squares, 0.0)
+    components = np.ascontiguousarray(components)
     for component in components:
         component *= np.sign(component[_selection.first_largest(np.abs(component))]) or 1.0
     spectrum = _Spectrum(mean, components, squares, float(squares.sum()), n_rows - centered)
