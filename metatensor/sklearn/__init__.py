@@ -9,6 +9,7 @@ from metatensor.sklearn.feature_extraction import (
 from metatensor.sklearn.feature_selection import VarianceThreshold
 from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
+from metatensor.sklearn.persistence import load_model, save_model
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
 
@@ -24,10 +25,12 @@ __all__ = [
     "VarianceThreshold",
     "as_rows",
     "get_scorer",
+    "load_model",
     "mae",
     "make_scorer",
     "max_error",
     "medae",
     "r2",
     "rmse",
+    "save_model",
 ]
