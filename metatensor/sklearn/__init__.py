@@ -1,5 +1,6 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
+from metatensor.sklearn.displays import LearningCurveDisplay, ParityDisplay, SparsityDisplay
 from metatensor.sklearn.feature_extraction import (
     KeysToProperties,
     KeysToSamples,
@@ -16,10 +17,13 @@ from metatensor.sklearn.rows import Rows, as_rows
 __all__ = [
     "KeysToProperties",
     "KeysToSamples",
+    "LearningCurveDisplay",
     "MeanOverSamples",
     "Normalizer",
+    "ParityDisplay",
     "Ridge",
     "Rows",
+    "SparsityDisplay",
     "StandardScaler",
     "SumOverSamples",
     "VarianceThreshold",
