@@ -122,7 +122,7 @@ def check_gradients(estimator: Any, data: Data) -> None:
         if not has_gradients and _is_constant(getattr(model, method), data.X, result):
             continue
         try:
-            testing.check_gradients(getattr(model, method), data.X, step=1e-4)
+            testing.check_gradients(getattr(model, method), data.X)
         except AssertionError as error:
             raise AssertionError(f"`{method}`: {error}") from None
 
