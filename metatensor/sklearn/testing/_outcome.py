@@ -149,10 +149,12 @@ def takes_weights(estimator: Any) -> bool:
     return bool(has_fit_parameter(estimator, "sample_weight"))
 
 
-def refusal(estimator: Any, data: Data) -> ValueError | None:
+def refusal(estimator: Any, data: Data) -> Exception | None:
     """Return the error with which an estimator refuses data, if it does."""
     try:
         fitted(estimator, data.X, data.y)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         return error
+    except Exception:
+        return None  # nobody refuses like this, the checks will say so
     return None

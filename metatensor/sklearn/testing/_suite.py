@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any, Literal
 from unittest import SkipTest
@@ -162,6 +162,10 @@ def checks(
         yield from _checks_on(estimator, Data("given", X, y, by))
         return
     refusals = {data: _outcome.refusal(estimator, data) for data in own_data()}
+    if all(isinstance(error, TypeError) for error in refusals.values()):
+        # such as one that leaves out samples, which would still be in y
+        bare = [replace(data, y=None) for data in own_data()]
+        refusals = {data: _outcome.refusal(estimator, data) for data in bare}
     if all(refusals.values()):
         texts = "; ".join(f"{data.name}: {error}" for data, error in refusals.items())
         raise ValueError(
