@@ -298,8 +298,8 @@ def check_other_containers(estimator: Any, data: Data) -> None:
         when = "after `fit` to an array, for a TensorMap"
         expect_error(TypeError, words, lambda: outputs(other, data.X), when)
     else:
-        fit = seeded(estimator).fit
-        expect_error(TypeError, ("TensorMap",), lambda: fit(array, array[:, 0]), "for arrays")
+        y = None if data.y is None else array[:, 0]
+        expect_error(TypeError, ("TensorMap",), lambda: fitted(estimator, array, y), "for arrays")
     expect_error(
         TypeError,
         ("as_rows",),
