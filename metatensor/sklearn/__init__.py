@@ -7,6 +7,7 @@ from metatensor.sklearn.feature_extraction import (
     SumOverSamples,
 )
 from metatensor.sklearn.feature_selection import VarianceThreshold
+from metatensor.sklearn.kernel_approximation import Nystroem
 from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
@@ -17,6 +18,7 @@ __all__ = [
     "KeysToSamples",
     "MeanOverSamples",
     "Normalizer",
+    "Nystroem",
     "Ridge",
     "Rows",
     "StandardScaler",

@@ -12,6 +12,7 @@ position of the row of features that it belongs to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays
+from metatensor import _arrays, _checks
 
 Array: TypeAlias = _arrays.Array
 Positions = npt.NDArray[np.intp]
@@ -235,3 +236,38 @@ _TABLE: dict[str, _Rules] = {
 
 #: names of kernels with derivatives
 KERNELS = tuple(_TABLE)
+
+
+# ---- parameters of estimators
+
+#: a kernel of two matrices of rows, (n_x, n_features) and (n_z, n_features), that gives (n_x, n_z)
+Function: TypeAlias = Callable[[Array, Array], Array]
+
+
+def check_parameters(kernel: Any, gamma: Any, coef0: Any, degree: Any) -> None:
+    """Check the parameters that say which kernel an estimator has."""
+    if not callable(kernel) and kernel not in KERNELS:
+        raise ValueError(
+            f"`kernel` must be one of {list(KERNELS)}, or a function of two matrices of rows, got "
+            f"{kernel!r}"
+        )
+    for name, value in (("gamma", gamma), ("coef0", coef0), ("degree", degree)):
+        if value is None and name == "gamma":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(f"`{name}` must be a number, got {_checks.kind(value)}")
+        if not math.isfinite(value) or (value < 0 and name != "coef0"):
+            raise ValueError(
+                f"`{name}` must be finite{'' if name == 'coef0' else ' and not negative'}, "
+                f"got {value}"
+            )
+
+
+def of_parameters(
+    kernel: str | Function, gamma: float | None, coef0: float, degree: float, n_features: int
+) -> Kernel | Function:
+    """Return the kernel for a block; gamma is 1/n_features by default."""
+    if callable(kernel):
+        return kernel
+    gamma = 1 / max(n_features, 1) if gamma is None else gamma
+    return Kernel(kernel, float(gamma), float(coef0), float(degree))
