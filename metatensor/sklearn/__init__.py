@@ -12,6 +12,7 @@ from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
+from metatensor.sklearn.sparse_kernel_ridge import SparseKernelRidge
 
 __all__ = [
     "KeysToProperties",
@@ -21,6 +22,7 @@ __all__ = [
     "Nystroem",
     "Ridge",
     "Rows",
+    "SparseKernelRidge",
     "StandardScaler",
     "SumOverSamples",
     "VarianceThreshold",

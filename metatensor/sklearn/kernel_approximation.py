@@ -65,8 +65,8 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         entry for each key: a LabelsEntry, a tuple of its values, or the value if it is one.
     selection : {"fps", "cur", "random"}, default="fps"
         how to choose them: each as far as possible from those before it, starting with the
-        largest norm; those with the largest leverage scores; or at random. "fps" leaves out those
-        that coincide with others.
+        largest norm; those with the largest leverage scores, at most as many as the rank of the
+        block; or at random. "fps" leaves out those that coincide with others.
     jitter : float, default=1e-12
         what is added to the diagonal of :math:`K_{ZZ}`, in units of its mean, since points that are
         close make it singular
@@ -193,9 +193,9 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
     def _check_invariant(self, key: LabelsEntry, block: TensorBlock) -> None:
         if self.kernel != "linear" and not _base.is_invariant(key, block):
             raise ValueError(
-                f"{type(self).__name__} with kernel={self.kernel!r} needs blocks that are invariant "
-                f"to rotations, the block with key {key.print()} is not; use kernel='linear', or "
-                "invariants of its components"
+                f"kernel={self.kernel!r} needs blocks that are invariant to rotations, the block "
+                f"with key {key.print()} is not; use kernel='linear', or invariants of its "
+                "components"
             )
 
     def _chosen(self, key: LabelsEntry, block: TensorBlock, random: Any) -> Positions:
@@ -213,7 +213,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         rows = values.reshape(n_samples, math.prod(values.shape[1:]))
         if self.selection == "cur":
             return _selection.leverage(rows, size)[0]
-        first = int(np.argmax(np.sum(rows**2, axis=1)))
+        first = _selection.first_largest(np.sum(rows**2, axis=1))
         return _selection.farthest_points(rows, size, first)[0]
 
     def _inverse_root(self, inducing: TensorBlock) -> Array:
@@ -230,9 +230,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         return root
 
     def _kernel_for(self, n_features: int) -> Kernel | _kernels.Function:
-        return _kernels.of_parameters(
-            self.kernel, self.gamma, self.coef0, self.degree, n_features
-        )
+        return _kernels.of_parameters(self.kernel, self.gamma, self.coef0, self.degree, n_features)
 
     def _remember(
         self,
@@ -376,7 +374,7 @@ class _KernelMap:
         samples = gradient._samples._table[:, 0]
 
         def along(rows: _arrays.Array, chunk: slice) -> _arrays.Array:
-            needed, owners = np.unique(samples[chunk], return_inverse=True)
+            needed, owners = np.unique(samples[chunk].astype(np.intp), return_inverse=True)
             owners = np.repeat(owners, rows.shape[0] // max(len(owners), 1))
             return kernel.first(_wide(_arrays.take(x, needed)), z, rows, owners)
 
