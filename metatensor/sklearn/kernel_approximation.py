@@ -69,7 +69,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         block; or at random. "fps" leaves out those that coincide with others.
     jitter : float, default=1e-12
         what is added to the diagonal of :math:`K_{ZZ}`, in units of its mean, since points that are
-        close make it singular
+        close make it singular. Eigenvalues that are rounding errors are left out anyway.
     random_state : int, RandomState or None, default=None
         for selection="random": pass an int for the same choice every time
 
@@ -224,7 +224,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         matrix = matrix.astype(np.float64, copy=False)
         squares, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         squares = np.maximum(squares, 0) + self.jitter * np.trace(matrix) / max(len(matrix), 1)
-        there = squares > 0
+        there = squares > 10 * np.finfo(np.float64).eps * squares.max(initial=0.0)
         inverse = np.where(there, 1 / np.sqrt(np.where(there, squares, 1)), 0)
         root: Array = (vectors * inverse) @ vectors.T
         return root

@@ -138,6 +138,8 @@ class SparseKernelRidge(_regression.TensorRegressor):
 
     """
 
+    _coefficients: TensorMap | None  # None until they are asked for
+
     def __init__(
         self,
         alpha: float = 1.0,
@@ -353,7 +355,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
 
     def _features(self, X: _base.Tensor) -> _base.Tensor:
         """Return the features of the samples of y, in batches of them if atoms are summed up."""
-        parts = []
+        parts: list[_base.Tensor] = []
         for part in self._batches(X):
             phi = self.nystroem_.transform(part)
             for step in self._steps:
