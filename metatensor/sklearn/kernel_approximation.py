@@ -223,10 +223,10 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         matrix = _arrays.to_host(_values(self._kernel_for(n_features), rows, rows))
         matrix = matrix.astype(np.float64, copy=False)
         squares, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-        squares = np.maximum(squares, 0) + self.jitter * np.trace(matrix) / max(len(matrix), 1)
         there = squares > 10 * np.finfo(np.float64).eps * squares.max(initial=0.0)
-        inverse = np.where(there, 1 / np.sqrt(np.where(there, squares, 1)), 0)
-        root: Array = (vectors * inverse) @ vectors.T
+        squares = squares[there] + self.jitter * np.trace(matrix) / max(len(matrix), 1)
+        vectors = vectors[:, there]
+        root: Array = (vectors / np.sqrt(squares)) @ vectors.T
         return root
 
     def _kernel_for(self, n_features: int) -> Kernel | _kernels.Function:

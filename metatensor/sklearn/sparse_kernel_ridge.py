@@ -273,8 +273,14 @@ class SparseKernelRidge(_regression.TensorRegressor):
             raise ValueError(
                 f"X must have the sample names of y, {self._target_names}, got {names}{advice}"
             )
-        keys = targets._keys.names
-        self._moved = [name for name in features._keys.names if name not in keys]
+        keys = targets._keys
+        self._moved = [name for name in features._keys.names if name not in keys._names]
+        absent = ~np.isin(np.arange(len(keys)), self._target_positions(features._keys))
+        if absent.any():
+            raise ValueError(
+                f"no block of X matches the key {_base.entries_text(keys, absent)} of y, there "
+                f"are: {_base.entries_text(features._keys)}"
+            )
 
     def _used_blocks(self, tensor: TensorMap) -> TensorMap:
         """Return the blocks that a block of y is predicted from."""
@@ -286,7 +292,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
         return TensorMap._of(keys, blocks, tensor._info)
 
     def _target_positions(self, keys: Labels) -> npt.NDArray[np.intp]:
-        """Return which block of y is predicted from the block of X with each key, -1 for none."""
+        """Return which block of y is predicted from the block of X with each key, or -1."""
         names = self._target_keys._names
         if names == ("_",):
             return np.zeros(len(keys), np.intp)
