@@ -133,6 +133,35 @@ def _remove(rows: Array, gram: Array, direction: Array) -> None:
     gram -= np.outer(direction, image)
 
 
+def starting_point(squares: Array, initialize: Any, random: np.random.RandomState) -> int:
+    """Return the position of the row to start from, given the squares of the rows.
+
+    Parameters
+    ----------
+    squares : array, (n_rows,)
+        with at least one row
+    initialize : int, "norm" or "random"
+        the row itself, the longest one, or any
+    random : RandomState
+
+    Raises
+    ------
+    ValueError
+        if there is no such row, or no such way to choose one
+
+    """
+    if initialize == "norm":
+        return first_largest(squares)
+    if initialize == "random":
+        return int(random.randint(len(squares)))
+    if isinstance(initialize, (int, np.integer)) and 0 <= initialize < len(squares):
+        return int(initialize)
+    raise ValueError(
+        f"`initialize` must be 'norm', 'random' or a position from 0 to {len(squares) - 1}, "
+        f"got {initialize!r}"
+    )
+
+
 def first_largest(scores: Array) -> int:
     """Return the position of the first of the largest scores, which are not negative."""
     return int(np.argmax(scores >= scores.max() * (1 - TIE)))
