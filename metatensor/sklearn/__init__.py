@@ -9,7 +9,7 @@ from metatensor.sklearn.feature_extraction import (
 )
 from metatensor.sklearn.feature_selection import CURSelector, FPSSelector, VarianceThreshold
 from metatensor.sklearn.kernel_approximation import Nystroem
-from metatensor.sklearn.linear_model import Ridge
+from metatensor.sklearn.linear_model import Ridge, RidgeCV
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
 from metatensor.sklearn.polynomials import PolynomialFeatures
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
@@ -28,6 +28,7 @@ __all__ = [
     "PCA",
     "PolynomialFeatures",
     "Ridge",
+    "RidgeCV",
     "Rows",
     "SampleSelector",
     "SparseKernelRidge",
