@@ -12,11 +12,11 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from metatensor import _arrays, _checks
+from metatensor import _arrays
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.operations._blockwise import refuse_nested
-from metatensor.sklearn import _alignment, _base, _kernels, _selection
+from metatensor.sklearn import _alignment, _base, _counts, _kernels, _selection
 from metatensor.sklearn._kernels import Kernel
 from metatensor.sklearn._transformation import TensorTransformer, feature_names
 from metatensor.tensor import TensorMap
@@ -61,8 +61,8 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
     coef0, degree : float, default=1.0 and 3.0
         :math:`c_0` and d; of "poly"
     n_components : int or dict, default=100
-        how many samples to choose in each block, all of them where there are fewer. A dict has an
-        entry for each key: a LabelsEntry, a tuple of its values, or the value if it is one.
+        how many samples to choose in each block, all of them where there are fewer. Keys of a dict
+        are those of X, as entries or tuples.
     selection : {"fps", "cur", "random"}, default="fps"
         how to choose them: each as far as possible from those before it, starting with the
         largest norm; those with the largest leverage scores, at most as many as the rank of the
@@ -166,11 +166,12 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         tensor = _base.to_tensor(self._labelled_features(X, reset=True))
         _base.check_finite(tensor, "X")
         random = check_random_state(self.random_state)
+        counts = _counts.by_key(self.n_components, tensor._keys, "n_components")
         positions: dict[int, Positions] = {}
         for number in _sorted_rows(tensor._keys):  # random numbers are drawn in this order
             key, block = tensor._keys.entry(int(number)), tensor._blocks[number]
             self._check_invariant(key, block)
-            positions[int(number)] = self._chosen(key, block, random)
+            positions[int(number)] = self._chosen(block, counts[number], random)
         chosen, roots = [], []
         for number, block in enumerate(tensor):
             values = _arrays.detach(_base.as_float(block._values))
@@ -186,6 +187,13 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
             raise ValueError(
                 f"`selection` must be one of {list(_SELECTIONS)}, got {self.selection!r}"
             )
+        counts = self.n_components
+        for count in counts.values() if isinstance(counts, Mapping) else [counts]:
+            if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
+                raise ValueError(
+                    "`n_components` must be an integer from 1 on, or a dict of these by key, got "
+                    f"{counts!r}"
+                )
         jitter = self.jitter
         if not isinstance(jitter, (int, float, np.integer, np.floating)) or not jitter >= 0:
             raise ValueError(f"`jitter` must be a number from 0 on, got {jitter!r}")
@@ -198,10 +206,10 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
                 "components"
             )
 
-    def _chosen(self, key: LabelsEntry, block: TensorBlock, random: Any) -> Positions:
+    def _chosen(self, block: TensorBlock, n_components: int, random: Any) -> Positions:
         """Return the positions of the inducing points among the samples of a block."""
         n_samples = len(block._samples)
-        size = min(_count_for(key, self.n_components), n_samples)
+        size = min(n_components, n_samples)
         if size == 0:
             return np.arange(0)
         if self.selection == "random":
@@ -282,9 +290,9 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
 
         """
         check_is_fitted(self)
-        return self._transformed(X, self._roots)
+        return self._contracted(X, self._roots)
 
-    def _transformed(self, X: Any, matrices: TensorMap) -> Any:
+    def _contracted(self, X: Any, matrices: TensorMap) -> Any:
         """Return k(x, Z) times the matrix with the same key."""
         tensor = _base.to_tensor(self._labelled_features(X))
         blocks = []
@@ -427,25 +435,3 @@ def _rows(values: _arrays.Array) -> _arrays.Array:
 def _sorted_rows(labels: Labels) -> Positions:
     """Return the positions that sort Labels."""
     return np.lexsort(labels._table.T[::-1])
-
-
-def _count_for(key: LabelsEntry, n_components: Any) -> int:
-    """Return how many samples to choose in a block."""
-    count = n_components
-    if isinstance(n_components, Mapping):
-        values = tuple(int(value) for value in key)
-        names = [key, values, *(values if len(values) == 1 else ())]
-        found = [n_components[name] for name in names if name in n_components]
-        if not found:
-            raise ValueError(
-                "`n_components` must have an entry for each key of X, there is none for "
-                f"{key.print()}"
-            )
-        count = found[0]
-    if not isinstance(count, (int, np.integer)) or isinstance(count, bool):
-        raise TypeError(
-            f"`n_components` must be an integer, or a dict of integers, got {_checks.kind(count)}"
-        )
-    if count < 1:
-        raise ValueError(f"`n_components` must be at least 1, got {count}")
-    return int(count)

@@ -155,6 +155,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
         alpha_type: Literal["absolute", "relative"] = "absolute",
         gradient_weights: float | Mapping[str, float] | Literal["balanced"] = 1.0,
         aggregate: Literal["sum", "mean"] | None = "sum",
+        compute_std: bool = False,
     ) -> None:
         self.alpha = alpha
         self.kernel = kernel
@@ -168,6 +169,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
         self.alpha_type = alpha_type
         self.gradient_weights = gradient_weights
         self.aggregate = aggregate
+        self.compute_std = compute_std
 
     # ---- fitting
 
@@ -235,6 +237,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
             alpha_type=self.alpha_type,
             fit_intercept=False,
             gradient_weights=self.gradient_weights,
+            compute_std=self.compute_std,
         )
 
     def _open(
@@ -244,7 +247,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
         ridge._check_parameters()
         X, y = self._labelled(X, y, first)
         features, targets = _base.to_tensor(X), _base.to_tensor(y)
-        kept = ridge._used_gradients(features, targets)
+        kept = ridge._parameters(features, targets)
         if first:
             self._remember_target(features, targets)
         elif targets.sample_names != self._target_names:
@@ -481,7 +484,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
         if return_std:
             both = self.ridge_.predict(self._features(used), return_std=True)
             return tuple(self._to_container(X, _base.to_tensor(part)) for part in both)
-        result = self.nystroem_._transformed(used, self._contraction)
+        result = self.nystroem_._contracted(used, self._contraction)
         complete = len(_base.to_tensor(used)) == len(self.nystroem_._components)
         for step in self._last_steps[2 if complete and not self._moved else 0 :]:
             result = step.transform(result)
