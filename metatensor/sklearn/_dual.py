@@ -66,10 +66,11 @@ class DualSolution:
         half = scipy.linalg.solve_triangular(
             self._factor, (cross * self._roots).T, lower=True, check_finite=False
         )
-        return np.maximum(self._alpha + own - np.sum(half**2, axis=0), 0.0)
+        variances: Matrix = np.maximum(self._alpha + own - np.sum(half**2, axis=0), 0.0)
+        return variances
 
     def left_out(self, samples: Positions, n_values: int) -> Matrix:
-        r"""Return the mean of :math:`e^2 / \sigma^2` for each target, all rows of a sample left out.
+        r"""Return the mean of :math:`e^2 / \sigma^2` for each target, with samples left out.
 
         With B the inverse of M between the rows of a sample, their residuals without them are
         B^-1 M^-1 S t, and B^-1 is the covariance (Rasmussen and Williams, Gaussian Processes for

@@ -135,7 +135,8 @@ class _Pieces:
     def are_alone(self) -> npt.NDArray[np.bool_]:
         """Whether pieces are all of their row, for each piece."""
         counts = np.bincount(self.owners, minlength=self.owners.max(initial=-1) + 1)
-        return counts[self.owners] == 1
+        alone: npt.NDArray[np.bool_] = counts[self.owners] == 1
+        return alone
 
 
 def _rank(numbers: Positions) -> Positions:

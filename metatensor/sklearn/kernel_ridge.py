@@ -307,9 +307,7 @@ class KernelRidge(_regression.TensorRegressor):
             )
         return _representers.KernelBlock(kernel, block, links, layout)
 
-    def _row_weights(
-        self, layout: Layout, weights: Weights
-    ) -> tuple[Matrix, dict[str | None, float]]:
+    def _row_weights(self, layout: Layout, weights: Weights) -> tuple[Matrix, dict[str, float]]:
         """Return the weight of each row, (n_rows, 1 or n_targets), and those of gradients."""
         width = max(part.shape[-1] for part in weights.values())
         parts, squares = {}, {}
