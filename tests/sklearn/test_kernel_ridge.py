@@ -259,19 +259,21 @@ def test_standard_deviations_are_those_of_refits(few, kernel, aggregate, weighte
 
 @by_kernel
 def test_predicted_gradients_are_finite_differences(systems, X, y, make, kernel):
-    model = KernelRidge(alpha=1e-3, **KERNELS[kernel], gradient_weights="balanced").fit(X, y)
+    model = KernelRidge(alpha=0.1, **KERNELS[kernel], gradient_weights="balanced").fit(X, y)
     system = make.systems(5, seed=3)[4]
     gradient = model.predict(make.features([system])).block().gradient("positions")
-    step = 1e-5
+    step = 1e-4
     for row, (_, _, atom) in enumerate(gradient.samples.values.tolist()):
         for axis in range(3):
             energies = []
-            for sign in (1, -1):
+            for shift in (1, -1, 2, -2):
                 moved = type(system)(positions=system.positions.copy(), types=system.types)
-                moved.positions[atom, axis] += sign * step
+                moved.positions[atom, axis] += shift * step
                 energies.append(model.predict(make.features([moved])).block().values[0, 0])
-            slope = (energies[0] - energies[1]) / (2 * step)
-            np.testing.assert_allclose(gradient.values[row, axis, 0], slope, atol=1e-6)
+            slope = 8 * (energies[0] - energies[1]) - (energies[2] - energies[3])
+            np.testing.assert_allclose(
+                gradient.values[row, axis, 0], slope / (12 * step), rtol=1e-6, atol=1e-6
+            )
 
 
 # ---- the linear kernel is Ridge
@@ -533,14 +535,15 @@ def test_targets_of_atoms(X, y, make):
 @by_kernel
 def test_torch_gives_the_same(X, y, kernel):
     torch = pytest.importorskip("torch")
-    expected = KernelRidge(alpha=0.1, **KERNELS[kernel]).fit(X, y)
-    model = KernelRidge(alpha=0.1, **KERNELS[kernel])
+    expected = KernelRidge(alpha=10.0, **KERNELS[kernel]).fit(X, y)
+    model = KernelRidge(alpha=10.0, **KERNELS[kernel])
     model.fit(X.to(arrays="torch"), y.to(arrays="torch"))
     for found, other in zip(
         model.predict(X.to(arrays="torch"), return_std=True), expected.predict(X, return_std=True)
     ):
         assert isinstance(found.block().values, torch.Tensor)
-        assert_same(found.to(arrays="numpy"), other, rtol=1e-11)
+        # derivatives of a cosine are differences of large numbers where features are small
+        assert_same(found.to(arrays="numpy"), other, rtol=1e-10 if kernel == "cosine" else 1e-12)
     assert isinstance(model.dual_coef_.block().values, torch.Tensor)
 
 
@@ -561,7 +564,7 @@ def test_pickles(X, y, kernel):
     model = KernelRidge(alpha=0.1, **KERNELS[kernel]).fit(X, y)
     again = pickle.loads(pickle.dumps(model))
     for one, other in zip(again.predict(X, return_std=True), model.predict(X, return_std=True)):
-        assert_same(one, other, rtol=0)
+        assert_same(one, other, rtol=1e-11)  # the order of sums depends on where arrays start
     assert_same(again.X_fit_, X, rtol=0)
 
 
@@ -602,6 +605,12 @@ def test_rows_without_samples_are_predicted_zero(X, y):
 # ---- arrays
 
 
+NOT_POSITIVE = dict.fromkeys(
+    ["check_positive_only_tag_during_fit", "check_estimators_dtypes"],
+    "gives a matrix with negative eigenvalues, which is no kernel and refused",
+)
+
+
 @parametrize_with_checks(
     [
         KernelRidge(),
@@ -609,7 +618,10 @@ def test_rows_without_samples_are_predicted_zero(X, y):
         KernelRidge(kernel="rbf"),
         KernelRidge(kernel="cosine"),
         KernelRidge(kernel="precomputed"),
-    ]
+    ],
+    expected_failed_checks=lambda estimator: (
+        NOT_POSITIVE if estimator.kernel == "precomputed" else {}
+    ),
 )
 def test_scikit_learn_checks(estimator, check):
     with warnings.catch_warnings():
