@@ -8,7 +8,7 @@ from metatensor.sklearn.feature_extraction import (
 )
 from metatensor.sklearn.feature_selection import VarianceThreshold
 from metatensor.sklearn.kernel_ridge import KernelRidge
-from metatensor.sklearn.linear_model import Ridge
+from metatensor.sklearn.linear_model import Ridge, RidgeCV
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
@@ -20,6 +20,7 @@ __all__ = [
     "MeanOverSamples",
     "Normalizer",
     "Ridge",
+    "RidgeCV",
     "Rows",
     "StandardScaler",
     "SumOverSamples",

@@ -1,61 +1,72 @@
-"""The weights of gradient rows against values, a parameter of all that fits to both."""
+"""Weights of gradients against values in a loss: one number, one for each name, or "balanced"."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
-from metatensor import _checks
+from metatensor.sklearn import _base
+from metatensor.sklearn._base import VALUES
+from metatensor.sklearn._least_squares import Factors
 from metatensor.tensor import TensorMap
 
-
-def check_not_negative(value: Any, name: str, kinds: str) -> None:
-    """Refuse what is no finite number, or a negative one."""
-    if not isinstance(value, (float, int, np.floating, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be {kinds}, got {_checks.kind(value)}")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"`{name}` must be finite and not negative, got {value}")
+GradientWeights: TypeAlias = float | Mapping[str, float] | Literal["balanced"]
 
 
 def check(weights: Any) -> None:
-    """Refuse what is no number, no dict of numbers, and not "balanced"."""
+    """Refuse what are no weights."""
     if isinstance(weights, Mapping):
         for name, weight in weights.items():
-            check_not_negative(weight, f"gradient_weights[{name!r}]", "a number")
-    elif weights != "balanced":
-        check_not_negative(
-            weights, "gradient_weights", "a number, a dict of numbers, or 'balanced'"
-        )
+            _base.check_not_negative(weight, f"gradient_weights[{name!r}]", "a number")
+    elif not (isinstance(weights, str) and weights == "balanced"):
+        kinds = "a number, a dict of numbers, or 'balanced'"
+        _base.check_not_negative(weights, "gradient_weights", kinds)
 
 
-def used(weights: Any, features: TensorMap, targets: TensorMap) -> list[str]:
-    """Return the names of the gradients to fit, which X and y must have."""
+def used(options: Sequence[GradientWeights], features: TensorMap, targets: TensorMap) -> list[str]:
+    """Return the gradients of y that any weights ask for, all of which X must have."""
     there = targets._blocks[0].gradients_list()
+    wanted = {name for weights in options for name in _named(weights, there)}
+    names = [name for name in there if name in wanted]
+    missing = [name for name in names if not features._blocks[0].has_gradient(name)]
+    if missing:
+        raise ValueError(
+            f"y has gradients with respect to {missing}, but X has not; compute them for X, or "
+            "leave them out with `gradient_weights`, 0 for all or {name: 0} for one"
+        )
+    return names
+
+
+def _named(weights: GradientWeights, there: list[str]) -> list[str]:
     if isinstance(weights, Mapping):
         if not set(there) <= set(weights):
             raise ValueError(
                 f"`gradient_weights` must name all the gradients of y, {there}, with 0 for "
                 f"those that shall not be used; got {list(weights)}"
             )
-        there = [name for name in there if weights[name]]
-    elif weights == 0:
-        return []
-    missing = [name for name in there if not features._blocks[0].has_gradient(name)]
-    if missing:
-        raise ValueError(
-            f"y has gradients with respect to {missing}, but X has not; compute them for X, or "
-            "leave them out with `gradient_weights`, 0 for all or {name: 0} for one"
-        )
-    return there
+        return [name for name in there if weights[name]]
+    return [] if weights == 0 else there
 
 
-def factor(weights: Any, name: str, square: float, gradient_square: float) -> float:
-    """Return the weight of one gradient, given the weighted squares of y and of that gradient."""
-    if isinstance(weights, Mapping):
-        return float(weights[name])
-    if weights != "balanced":
-        return float(weights)
-    return square / gradient_square if square > 0 and gradient_square > 0 else 1.0
+def factors(weights: GradientWeights, squares: Mapping[str | None, float]) -> Factors:
+    """Return the factor of each part of a loss.
+
+    Parameters
+    ----------
+    weights : float, dict or "balanced"
+    squares : dict
+        weighted sum of squares of the values around their mean, and of each gradient
+
+    """
+    result: Factors = {}
+    values = squares[VALUES]
+    for name, square in squares.items():
+        if name is VALUES:
+            result[name] = 1.0
+        elif isinstance(weights, Mapping):
+            result[name] = float(weights[name])
+        elif weights == "balanced":
+            result[name] = values / square if values > 0 and square > 0 else 1.0
+        else:
+            result[name] = float(weights)
+    return result

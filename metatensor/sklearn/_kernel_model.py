@@ -14,8 +14,8 @@ from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.operations.reductions import sum_over_samples
 from metatensor.sklearn import _alignment, _base, _representers
+from metatensor.sklearn._base import VALUES
 from metatensor.sklearn._dual import DualSolution
-from metatensor.sklearn._matching import VALUES
 from metatensor.sklearn._representers import Layout, Links
 from metatensor.tensor import TensorMap
 

@@ -11,14 +11,12 @@ from metatensor import _arrays
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _alignment, _base
+from metatensor.sklearn._base import VALUES
 from metatensor.sklearn.rows import Rows, row_numbers
 from metatensor.tensor import TensorMap
 
 Positions = npt.NDArray[np.intp]
 Array = npt.NDArray[np.float64]
-
-#: what stands for the values among the names of gradients
-VALUES = None
 
 
 class Names(NamedTuple):

@@ -13,7 +13,7 @@ from metatensor import _array_groups, _arrays
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _alignment, _base, _kernels, _sample_sums
-from metatensor.sklearn._matching import VALUES
+from metatensor.sklearn._base import VALUES
 from metatensor.sklearn._sample_sums import Directions, Samples
 
 Positions = npt.NDArray[np.intp]

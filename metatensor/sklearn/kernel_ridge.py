@@ -21,8 +21,10 @@ from metatensor.sklearn import (
     _regression,
     _representers,
 )
+from metatensor.sklearn._base import VALUES
 from metatensor.sklearn._kernel_model import AnyBlock, KernelModel, Weights
-from metatensor.sklearn._matching import VALUES, Pair
+from metatensor.sklearn._least_squares import Factors
+from metatensor.sklearn._matching import Pair
 from metatensor.sklearn._representers import Layout, Links
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
@@ -263,7 +265,7 @@ class KernelRidge(_regression.TensorRegressor):
             self.X_fit_ = features._blocks[0]._values
 
     def _used_gradients(self, features: TensorMap, targets: TensorMap) -> list[str]:
-        parameters = _gradient_weights.used(self.gradient_weights, features, targets)
+        parameters = _gradient_weights.used([self.gradient_weights], features, targets)
         if parameters and callable(self.kernel):
             raise ValueError(
                 f"y has gradients with respect to {parameters}, but a callable `kernel` has no "
@@ -307,7 +309,7 @@ class KernelRidge(_regression.TensorRegressor):
             )
         return _representers.KernelBlock(kernel, block, links, layout)
 
-    def _row_weights(self, layout: Layout, weights: Weights) -> tuple[Matrix, dict[str, float]]:
+    def _row_weights(self, layout: Layout, weights: Weights) -> tuple[Matrix, Factors]:
         """Return the weight of each row, (n_rows, 1 or n_targets), and those of gradients."""
         width = max(part.shape[-1] for part in weights.values())
         parts, squares = {}, {}
@@ -316,15 +318,8 @@ class KernelRidge(_regression.TensorRegressor):
             parts[name] = np.broadcast_to(weights[name], shape).reshape(-1, width)
             values = _arrays.to_host(_base.to_float64(block._values))
             squares[name] = float(np.sum(weights[name] * values**2))
-        factors = {
-            name: _gradient_weights.factor(
-                self.gradient_weights, name, squares[VALUES], squares[name]
-            )
-            for name in parts
-            if name is not None
-        }
-        rows = [part if name is VALUES else factors[name] * part for name, part in parts.items()]
-        return np.concatenate(rows), factors
+        factors = _gradient_weights.factors(self.gradient_weights, squares)
+        return np.concatenate([factors[name] * part for name, part in parts.items()]), factors
 
     # ---- checks
 
@@ -332,10 +327,10 @@ class KernelRidge(_regression.TensorRegressor):
         names = [*_kernels.KERNELS, "precomputed"]
         if not callable(self.kernel) and self.kernel not in names:
             raise ValueError(f"`kernel` must be one of {names}, or a callable, got {self.kernel!r}")
-        _gradient_weights.check_not_negative(self.alpha, "alpha", "a number")
-        _gradient_weights.check_not_negative(self.degree, "degree", "a number")
+        _base.check_not_negative(self.alpha, "alpha", "a number")
+        _base.check_not_negative(self.degree, "degree", "a number")
         if self.gamma is not None:
-            _gradient_weights.check_not_negative(self.gamma, "gamma", "a number or None")
+            _base.check_not_negative(self.gamma, "gamma", "a number or None")
         if not math.isfinite(self.coef0):
             raise ValueError(f"`coef0` must be finite, got {self.coef0}")
         _gradient_weights.check(self.gradient_weights)
@@ -399,7 +394,7 @@ class KernelRidge(_regression.TensorRegressor):
     @property
     def gradient_weights_(self) -> dict[str, Matrix]:
         """Weights of the gradients for each block."""
-        names = self._factors[0]
+        names = [name for name in self._factors[0] if name is not None]
         return {name: np.array([block[name] for block in self._factors]) for name in names}
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
