@@ -9,6 +9,7 @@ from metatensor.sklearn.feature_extraction import (
 )
 from metatensor.sklearn.feature_selection import CURSelector, FPSSelector, VarianceThreshold
 from metatensor.sklearn.kernel_approximation import Nystroem
+from metatensor.sklearn.kernel_ridge import KernelRidge
 from metatensor.sklearn.linear_model import Ridge, RidgeCV
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
 from metatensor.sklearn.polynomials import PolynomialFeatures
@@ -20,6 +21,7 @@ from metatensor.sklearn.sparse_kernel_ridge import SparseKernelRidge
 __all__ = [
     "CURSelector",
     "FPSSelector",
+    "KernelRidge",
     "KeysToProperties",
     "KeysToSamples",
     "MeanOverSamples",
