@@ -17,7 +17,7 @@ from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.operations._blockwise import refuse_nested
 from metatensor.sklearn import _alignment, _base, _counts, _kernels, _selection
-from metatensor.sklearn._kernels import Kernel
+from metatensor.sklearn._kernels import Custom, Kernel
 from metatensor.sklearn._transformation import TensorTransformer, feature_names
 from metatensor.tensor import TensorMap
 
@@ -228,7 +228,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         """Return the inverse square root of the kernel matrix of the inducing points."""
         rows = _rows(inducing._values)
         n_features = len(inducing._properties)
-        matrix = _arrays.to_host(_values(self._kernel_for(n_features), rows, rows))
+        matrix = _arrays.to_host(self._kernel_for(n_features).values(rows, rows))
         matrix = matrix.astype(np.float64, copy=False)
         squares, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         there = squares > 10 * np.finfo(np.float64).eps * squares.max(initial=0.0)
@@ -237,7 +237,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         root: Array = (vectors / np.sqrt(squares)) @ vectors.T
         return root
 
-    def _kernel_for(self, n_features: int) -> Kernel | _kernels.Function:
+    def _kernel_for(self, n_features: int) -> Kernel | Custom:
         return _kernels.of_parameters(self.kernel, self.gamma, self.coef0, self.degree, n_features)
 
     def _remember(
@@ -338,7 +338,7 @@ class _KernelMap:
     """
 
     def __init__(
-        self, kernel: Kernel | _kernels.Function, inducing: TensorBlock, matrix: TensorBlock
+        self, kernel: Kernel | Custom, inducing: TensorBlock, matrix: TensorBlock
     ) -> None:
         self._kernel = kernel
         self._inducing = inducing._values
@@ -347,9 +347,9 @@ class _KernelMap:
 
     def apply(self, block: TensorBlock) -> TensorBlock:
         refuse_nested(block, "Nystroem")
-        if block._gradients and not isinstance(self._kernel, Kernel):
+        if block._gradients and isinstance(self._kernel, Custom):
             raise ValueError(
-                f"a function as `kernel` has no derivatives, got X with gradients "
+                f"a callable `kernel` has no derivatives, got X with gradients "
                 f"{block.gradients_list()}; use one of {list(_kernels.KERNELS)}, or "
                 "`remove_gradients(X)`"
             )
@@ -359,7 +359,7 @@ class _KernelMap:
         for name, gradient in block._gradients.items():
             along = self._derivative(block, gradient, z)
             gradients[name] = self._mapped(gradient, along, matrix)
-        mapped = self._mapped(block, lambda rows, _: _values(self._kernel, rows, z), matrix)
+        mapped = self._mapped(block, lambda rows, _: self._kernel.values(rows, z), matrix)
         return TensorBlock._of(
             mapped._values, block._samples, block._components, self._properties, gradients
         )
@@ -406,18 +406,6 @@ class _KernelMap:
             parts.append(xp.astype(result, values.dtype, copy=False))
         joined = parts[1] if len(parts) == 2 else xp.concat(parts, axis=0)
         return TensorBlock._of(joined, block._samples, block._components, self._properties)
-
-
-def _values(kernel: Kernel | _kernels.Function, x: _arrays.Array, z: _arrays.Array) -> Any:
-    if isinstance(kernel, Kernel):
-        return kernel.values(x, z)
-    found = kernel(x, z)
-    if tuple(found.shape) != (x.shape[0], z.shape[0]):
-        raise ValueError(
-            "`kernel` must return one number for each pair of rows, "
-            f"{(x.shape[0], z.shape[0])}, got the shape {tuple(found.shape)}"
-        )
-    return found
 
 
 def _wide(values: _arrays.Array) -> _arrays.Array:

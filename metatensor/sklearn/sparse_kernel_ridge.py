@@ -96,6 +96,8 @@ class SparseKernelRidge(_regression.TensorRegressor):
         what to make of the samples of X that differ only in dimensions that y has not. "mean" is
         over all the different samples in the blocks of X that a block of y is predicted from; with
         None, X must have the sample dimensions of y.
+    compute_std : bool, default=False
+        whether `fit` prepares for ``predict(X, return_std=True)``, see :class:`Ridge`
 
     Attributes
     ----------
@@ -118,7 +120,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
     See Also
     --------
     Nystroem, Ridge : the steps
-    sklearn.kernel_ridge.KernelRidge : the exact model for arrays
+    KernelRidge : the exact model
 
     References
     ----------
@@ -278,12 +280,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
             )
         keys = targets._keys
         self._moved = [name for name in features._keys.names if name not in keys._names]
-        absent = ~np.isin(np.arange(len(keys)), self._target_positions(features._keys))
-        if absent.any():
-            raise ValueError(
-                f"no block of X matches the key {_base.entries_text(keys, absent)} of y, there "
-                f"are: {_base.entries_text(features._keys)}"
-            )
+        _matching.agreeing_keys(keys, features._keys, _matching.X_AND_Y)  # refuses what has none
 
     def _used_blocks(self, tensor: TensorMap) -> TensorMap:
         """Return the blocks that a block of y is predicted from."""
@@ -299,11 +296,6 @@ class SparseKernelRidge(_regression.TensorRegressor):
         names = self._target_keys._names
         if names == ("_",):
             return np.zeros(len(keys), np.intp)
-        unknown = [name for name in names if name not in keys._names]
-        if unknown:
-            raise ValueError(
-                f"the key names of y must be among those of X, {keys.names}, got {list(names)}"
-            )
         return self._target_keys._index.find_many(_alignment.columns(keys, names))
 
     def _fit_steps(self, features: TensorMap, X: Any, y: Any, sample_weight: Any) -> None:
@@ -461,7 +453,9 @@ class SparseKernelRidge(_regression.TensorRegressor):
         X : TensorMap, Rows, or array (n_samples, n_features)
             with the keys and properties of the X in `fit`; blocks may be absent
         return_std : bool, default=False
-            also return the standard deviation of the predicted values, see :meth:`Ridge.predict`
+            whether to return the standard deviation of the values too, after a `fit` with
+            ``compute_std=True``, see :meth:`Ridge.predict`: it knows nothing of what the inducing
+            points do not span
 
         Returns
         -------
