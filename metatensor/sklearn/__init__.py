@@ -9,6 +9,8 @@ from metatensor.sklearn.feature_extraction import (
     SumOverSamples,
 )
 from metatensor.sklearn.feature_selection import CURSelector, FPSSelector, VarianceThreshold
+from metatensor.sklearn.kernel_approximation import Nystroem
+from metatensor.sklearn.kernel_ridge import KernelRidge
 from metatensor.sklearn.linear_model import Ridge, RidgeCV
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
 from metatensor.sklearn.persistence import load_model, save_model
@@ -16,15 +18,18 @@ from metatensor.sklearn.polynomials import PolynomialFeatures
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
 from metatensor.sklearn.sample_selection import SampleSelector
+from metatensor.sklearn.sparse_kernel_ridge import SparseKernelRidge
 
 __all__ = [
     "CURSelector",
     "FPSSelector",
+    "KernelRidge",
     "KeysToProperties",
     "KeysToSamples",
     "LearningCurveDisplay",
     "MeanOverSamples",
     "Normalizer",
+    "Nystroem",
     "PCA",
     "ParityDisplay",
     "PolynomialFeatures",
@@ -32,6 +37,7 @@ __all__ = [
     "RidgeCV",
     "Rows",
     "SampleSelector",
+    "SparseKernelRidge",
     "SparsityDisplay",
     "StandardScaler",
     "SumOverSamples",
