@@ -3,9 +3,10 @@
 from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from metatensor import Labels, TensorMap
+from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import SumOverSamples
 from metatensor.sklearn.testing import _data
 
@@ -55,13 +56,14 @@ def features(X):
 def spherical():
     """Random blocks of several o3_lambda, with an offset and gradients of some samples."""
     rng = np.random.default_rng(4)
-    keys = labels(["o3_lambda", "o3_sigma"], [[0, 1], [1, 1], [2, 1], [1, -1]])
-    samples = labels(["system", "atom"], [[n // 3, n % 3] for n in range(11)])
-    rows = labels(["sample", "system", "atom"], [[n, n // 3, a] for n in (7, 2, 5) for a in (0, 2)])
-    properties = labels(["n"], [[2], [5], [3], [9]])
+    keys = _data.labels(["o3_lambda", "o3_sigma"], [[0, 1], [1, 1], [2, 1], [1, -1]])
+    samples = _data.labels(["system", "atom"], [[n // 3, n % 3] for n in range(11)])
+    table = [[n, n // 3, a] for n in (7, 2, 5) for a in (0, 2)]
+    rows = _data.labels(["sample", "system", "atom"], table)
+    properties = _data.labels(["n"], [[2], [5], [3], [9]])
     blocks = []
     for degree in keys.values[:, 0]:
-        components = [labels(["o3_mu"], [[m] for m in range(-degree, degree + 1)])]
+        components = [_data.labels(["o3_mu"], [[m] for m in range(-degree, degree + 1)])]
         shape = (2 * degree + 1, len(properties))
         values = (rng.normal(size=(11, *shape)) + 2) * [1.0, 3.0, 0.1, 0.5]
         block = TensorBlock(values, samples, components, properties)
