@@ -9,10 +9,14 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks as on_arrays
 
 from metatensor.sklearn import (
+    PCA,
+    CURSelector,
+    FPSSelector,
     KeysToProperties,
     KeysToSamples,
     MeanOverSamples,
     Normalizer,
+    PolynomialFeatures,
     Ridge,
     StandardScaler,
     SumOverSamples,
@@ -27,6 +31,12 @@ FOR_ARRAYS = [
     StandardScaler(),
     StandardScaler(with_std="block"),
     VarianceThreshold(),
+    PCA(),
+    PCA(whiten=True, svd_solver="full"),
+    FPSSelector(),
+    CURSelector(),
+    PolynomialFeatures(),
+    PolynomialFeatures(degree=3, include_bias=True, interaction_only=True),
     Ridge(),
     Ridge(alpha=0.1, alpha_type="relative", solver="svd"),
     Ridge(solver="lstsq"),
@@ -40,6 +50,8 @@ ESTIMATORS = [
     SumOverSamples(),
     MeanOverSamples(),
     VarianceThreshold(threshold=0.3),
+    PCA(n_components=3),
+    FPSSelector(n_to_select=3),
     Ridge(alpha=1e-3),
     Ridge(alpha=1e-3, gradient_weights="balanced", solver="lstsq"),
 ]
