@@ -1,6 +1,7 @@
 """Small systems with features, energies and exact gradients; a count of the checks that pass."""
 
 from collections import Counter
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,7 +111,8 @@ def pytest_terminal_summary(terminalreporter, config):
                 count[status] += 1
     terminalreporter.section("passed checks")
     width = max(map(len, counts), default=0)
-    terminalreporter.write_line(f"{'estimator':{width}}  {'scikit-learn':>20}  {'own':>20}")
+    title = f"scikit-learn {version('scikit-learn')}"
+    terminalreporter.write_line(f"{'estimator':{width}}  {title:>20}  {'own':>20}")
     for estimator, suites in counts.items():
         texts = [count_text(suites.get(suite)) for suite in ("scikit-learn", "own")]
         terminalreporter.write_line(f"{estimator:{width}}  {texts[0]:>20}  {texts[1]:>20}")

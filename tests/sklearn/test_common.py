@@ -76,7 +76,12 @@ def counted(request, record_property):
     )
 
 
-@on_arrays(FOR_ARRAYS)
+FROM_SCIKIT_LEARN = on_arrays(FOR_ARRAYS)
+NAMES, CASES = FROM_SCIKIT_LEARN.args
+
+
+# cases are a generator before scikit-learn 1.9, which pytest warns about
+@pytest.mark.parametrize(NAMES, list(CASES), **FROM_SCIKIT_LEARN.kwargs)
 def test_scikit_learn_checks(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
