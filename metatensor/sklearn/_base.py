@@ -24,6 +24,9 @@ Positions = npt.NDArray[np.intp]
 Tensor: TypeAlias = TensorMap | Rows
 Data: TypeAlias = Any  # TensorMap, Rows, or what scikit-learn takes as an array
 
+#: what stands for the values among the names of gradients
+VALUES = None
+
 #: bytes of the float64 rows that are worked on at once
 CHUNK_BYTES = 1 << 24
 
@@ -119,6 +122,14 @@ def times(array: _arrays.Array, matrix: _arrays.Array) -> _arrays.Array:
 
 
 # ---- checks
+
+
+def check_not_negative(value: Any, name: str, kinds: str) -> None:
+    """Refuse a parameter that is not a finite number from zero on."""
+    if not isinstance(value, (float, int, np.floating, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be {kinds}, got {_checks.kind(value)}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"`{name}` must be finite and not negative, got {value}")
 
 
 def check_finite(tensor: TensorMap, name: str) -> None:
