@@ -121,6 +121,16 @@ def test_tools_of_scikit_learn(features, y):
     check_gradients(search.best_estimator_.predict, features)
 
 
+def test_values_of_all_libraries(make, xp):
+    values = np.random.default_rng(0).normal(size=(5, 3))
+    samples, properties = Labels.range("s", 5), Labels.range("n", 3)
+    X = make.one_block(TensorBlock(xp.asarray(values), samples, [], properties))
+    found = PolynomialFeatures(include_bias=True).fit_transform(X).block().values
+    assert type(found) is type(X.block().values)
+    expected = PolynomialFeatures(include_bias=True).fit_transform(values)
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-12)
+
+
 def test_bad_input(X):
     with pytest.raises(ValueError, match="`degree` must be from 1 on, got 0"):
         PolynomialFeatures(0).fit(X)

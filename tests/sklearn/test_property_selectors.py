@@ -203,6 +203,16 @@ def test_bad_numbers(selector, array, n_to_select, error, message):
         selector(n_to_select).fit(array)
 
 
+@BOTH
+def test_values_of_all_libraries(selector, make, xp, array):
+    samples, properties = Labels.range("s", 30), Labels.range("n", 8)
+    X = make.one_block(TensorBlock(xp.asarray(array), samples, [], properties))
+    fitted = selector(3).fit(X)
+    found = fitted.transform(X).block().values
+    assert type(found) is type(X.block().values)
+    np.testing.assert_array_equal(np.asarray(found), selector(3).fit_transform(array))
+
+
 def test_bad_input(array, spherical):
     with pytest.raises(ValueError, match="`initialize` must be 'norm', 'random' or a position "):
         FPSSelector(initialize=8).fit(array)

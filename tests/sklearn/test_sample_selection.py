@@ -126,6 +126,16 @@ def test_blocks_with_little_in_them(make):
         assert [len(block) for block in selected] == [0, 1, 1]  # the others coincide
 
 
+def test_values_of_all_libraries(make, xp):
+    values = np.random.default_rng(0).normal(size=(9, 4))
+    samples, properties = Labels.range("s", 9), Labels.range("n", 4)
+    X = make.one_block(TensorBlock(xp.asarray(values), samples, [], properties))
+    found = SampleSelector(n_to_select=3).fit_transform(X).block().values
+    assert type(found) is type(X.block().values)
+    chosen, _ = reference("fps", TensorBlock(values, samples, [], properties), 3)
+    np.testing.assert_array_equal(np.asarray(found), values[np.sort(chosen)])
+
+
 def test_other_data(spherical):
     selector = SampleSelector(n_to_select=3).fit(spherical)
     keys = Labels(spherical.keys.names, spherical.keys.values[2:3])
