@@ -117,6 +117,7 @@ class PolynomialFeatures(TensorTransformer):
         if _checks.require_int(self.degree, "degree") < 1:
             raise ValueError(f"`degree` must be from 1 on, got {self.degree}")
         tensor = _base.to_tensor(self._labelled_features(X, reset=True))
+        _base.check_finite(tensor, "X")
         for key, block in tensor.items():
             if not _base.is_invariant(key, block):
                 raise ValueError(
@@ -125,7 +126,7 @@ class PolynomialFeatures(TensorTransformer):
                     f"key {key.print()}; select the others, or multiply by their norm"
                 )
         self._factors = {
-            key: list(self._products(len(block._properties))) for key, block in tensor.items()
+            key: list(self._products(block._properties)) for key, block in tensor.items()
         }
         self._labels_out = {
             key: self._labels_of(block._properties, self._factors[key])
@@ -134,12 +135,16 @@ class PolynomialFeatures(TensorTransformer):
         self.n_output_features_ = sum(map(len, self._labels_out.values()))
         return self
 
-    def _products(self, n_properties: int) -> Iterator[Positions]:
+    def _products(self, properties: Labels) -> Iterator[Positions]:
         """Give the positions of the factors of all products of each degree."""
+        order = np.lexsort(properties._table.T[::-1])
+        rank = np.argsort(order)
         choose = combinations if self.interaction_only else combinations_with_replacement
         for degree in range(0 if self.include_bias else 1, self.degree + 1):
-            flat = np.fromiter(chain.from_iterable(choose(range(n_properties), degree)), np.intp)
-            yield flat.reshape(-1, degree) if degree else np.zeros((1, 0), dtype=np.intp)
+            flat = np.fromiter(chain.from_iterable(choose(range(len(order)), degree)), np.intp)
+            products = flat.reshape(-1, degree) if degree else np.zeros((1, 0), dtype=np.intp)
+            # their names do not depend on the order of properties
+            yield order[np.sort(rank[products], axis=1)]
 
     def _labels_of(self, properties: Labels, products: list[Positions]) -> Labels:
         names = [f"{name}_{n + 1}" for n in range(self.degree) for name in properties._names]
