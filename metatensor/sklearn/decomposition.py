@@ -185,9 +185,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
             self._n_rows = dict.fromkeys(self._sums, 0)
             self._empty = _base.to_float64(_arrays.full((0,), 0, tensor._blocks[0]._values))
         for key, block in tensor.items():
-            for rows, weights in folded_rows(block._values, np.ones(len(block._samples))):
-                self._sums[key].add(rows, rows[:, :0], weights)
-                self._n_rows[key] += weights.shape[0]
+            for _, rows in folded_rows(block._values):
+                self._sums[key].add(rows, rows[:, :0], None)
+                self._n_rows[key] += rows.shape[0]
 
     def _finish(self, most: list[int]) -> PCA:
         """Set what is learnt; `most` says how many directions may be asked for."""

@@ -353,8 +353,8 @@ class CURSelector(_ChosenProperties):
 def _scalar_products(block: TensorBlock) -> Array:
     """Return the scalar products of properties, over samples and components."""
     sums = NormalEquations(len(block._properties), 0, centered=False)
-    for rows, weights in folded_rows(block._values, np.ones(len(block._samples))):
-        sums.add(rows, rows[:, :0], weights)
+    for _, rows in folded_rows(block._values):
+        sums.add(rows, rows[:, :0], None)
     return sums.reduced().features
 
 

@@ -3,9 +3,10 @@
 from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from metatensor import Labels, TensorMap
+from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import SumOverSamples
 from metatensor.sklearn.testing import _data
 
@@ -55,6 +56,7 @@ def features(X):
 def spherical():
     """Random blocks of several o3_lambda, with an offset and gradients of some samples."""
     rng = np.random.default_rng(4)
+    labels = _data.labels
     keys = labels(["o3_lambda", "o3_sigma"], [[0, 1], [1, 1], [2, 1], [1, -1]])
     samples = labels(["system", "atom"], [[n // 3, n % 3] for n in range(11)])
     rows = labels(["sample", "system", "atom"], [[n, n // 3, a] for n in (7, 2, 5) for a in (0, 2)])
