@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import sklearn.metrics
-from sklearn.base import is_classifier
 from sklearn.metrics import PredictionErrorDisplay
 from sklearn.model_selection import LearningCurveDisplay as _CurveDisplay
 from sklearn.model_selection import check_cv, cross_validate
@@ -258,6 +257,9 @@ class ParityDisplay:
                 start = f"{name}: " if name else "RMSE: "
                 display.scatter_.set_label(f"{start}{errors[name]:.3g} {unit}".rstrip())
             _finish_parity(axis, pairs, kind, title, unit)
+            if kind == "actual_vs_predicted":
+                for display in self.displays_[-1].values():
+                    display.line_.set_data(axis.get_xlim(), axis.get_ylim())
         self.axes_ = np.array(axes, dtype=object)
         self.figure_ = axes[0].figure
         return self
@@ -304,7 +306,8 @@ def _finish_parity(
     axis: Any, pairs: Mapping[str, tuple[Array, Array]], kind: str, title: str, unit: str
 ) -> None:
     """Give a panel its title, legend and limits, and equal axes where they show the same thing."""
-    plt = _pyplot()
+    from matplotlib.ticker import MaxNLocator
+
     labels = ["predicted", "true" if kind == "actual_vs_predicted" else "true - predicted"]
     xlabel, ylabel = (f"{label} ({unit})" if unit else label for label in labels)
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -313,7 +316,7 @@ def _finish_parity(
         low, high = every.min(), every.max()
         margin = 0.04 * (high - low) or 0.5
         limits = (low - margin, high + margin)
-        ticks = plt.MaxNLocator(5).tick_values(*limits)
+        ticks = MaxNLocator(5).tick_values(*limits)
         ticks = ticks[(ticks >= limits[0]) & (ticks <= limits[1])]
         axis.set_aspect("equal", adjustable="box")
         axis.set(xlim=limits, ylim=limits, xticks=ticks, yticks=ticks)
@@ -439,7 +442,7 @@ class LearningCurveDisplay:
         _pyplot()
         estimators = _named(estimator, type(estimator).__name__)
         scorers = _scorers(scoring)
-        splits = list(check_cv(cv, classifier=is_classifier(estimator)).split(X, y, groups))
+        splits = list(check_cv(cv).split(X, y, groups))
         sizes = _sizes(train_sizes, min(len(train) for train, _ in splits))
         parts = _training_parts(splits, sizes, shuffle, random_state)
         scores: dict[str, dict[str, dict[str, Array]]] = {"train": {}, "test": {}}
@@ -522,16 +525,20 @@ class LearningCurveDisplay:
 
 
 def _finish_curves(axis: Any, sizes: npt.NDArray[np.int64], score: str) -> None:
-    plt = _pyplot()
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
     axis.set(xscale="log", xlabel="rows in training", ylabel=score)
     axis.set_xticks(sizes, labels=[str(size) for size in sizes])
-    axis.xaxis.set_minor_locator(plt.NullLocator())
+    axis.xaxis.set_minor_locator(NullLocator())
     values = np.concatenate([line.get_ydata() for line in axis.lines])
     if (values > 0).all():
         axis.set_yscale("log")
         # a band that reaches down to zero would hide all the rest
-        axis.set_ylim(bottom=max(axis.get_ylim()[0], values.min() / 2))
-    axis.grid(which="both", alpha=0.25, linewidth=0.5)
+        low, high = axis.set_ylim(bottom=max(axis.get_ylim()[0], values.min() / 2))
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.grid(alpha=0.25, linewidth=0.5)
     axis.legend(fontsize=8)
 
 
@@ -581,7 +588,10 @@ def _sizes(train_sizes: Any, largest: int) -> npt.NDArray[np.int64]:
             f"`train_sizes` must be from 1 to {largest}, the rows of the smallest fold, got "
             f"{given.tolist()}"
         )
-    return np.unique(given).astype(np.int64)
+    sizes = np.unique(given).astype(np.int64)
+    if len(sizes) < 2:
+        raise ValueError(f"`train_sizes` must be two numbers of rows or more, got {sizes.tolist()}")
+    return sizes
 
 
 def _training_parts(
@@ -694,7 +704,8 @@ class SparsityDisplay:
         else:
             self._plot_bars(ax)
         n_values = sum(int(np.prod(shape)) for shape in self.shapes)
-        self.ax_.set_title(f"{len(self.shapes)} blocks, {n_values:,} values".replace(",", "\u202f"))
+        size = f"{n_values:,}".replace(",", "\u202f")
+        self.ax_.set_title(f"{len(self.shapes)} blocks, {size} values")
         self.figure_ = self.ax_.figure
         return self
 

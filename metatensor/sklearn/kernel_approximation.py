@@ -337,9 +337,7 @@ class _KernelMap:
     The kernels of samples that are close differ in their last digits, which the matrix magnifies.
     """
 
-    def __init__(
-        self, kernel: Kernel | Custom, inducing: TensorBlock, matrix: TensorBlock
-    ) -> None:
+    def __init__(self, kernel: Kernel | Custom, inducing: TensorBlock, matrix: TensorBlock) -> None:
         self._kernel = kernel
         self._inducing = inducing._values
         self._matrix = matrix._values

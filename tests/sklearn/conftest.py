@@ -1,6 +1,7 @@
 """Small systems with features, energies and exact gradients; a count of the checks that pass."""
 
 from collections import Counter
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import numpy as np
@@ -56,14 +57,14 @@ def features(X):
 def spherical():
     """Random blocks of several o3_lambda, with an offset and gradients of some samples."""
     rng = np.random.default_rng(4)
-    labels = _data.labels
-    keys = labels(["o3_lambda", "o3_sigma"], [[0, 1], [1, 1], [2, 1], [1, -1]])
-    samples = labels(["system", "atom"], [[n // 3, n % 3] for n in range(11)])
-    rows = labels(["sample", "system", "atom"], [[n, n // 3, a] for n in (7, 2, 5) for a in (0, 2)])
-    properties = labels(["n"], [[2], [5], [3], [9]])
+    keys = _data.labels(["o3_lambda", "o3_sigma"], [[0, 1], [1, 1], [2, 1], [1, -1]])
+    samples = _data.labels(["system", "atom"], [[n // 3, n % 3] for n in range(11)])
+    table = [[n, n // 3, a] for n in (7, 2, 5) for a in (0, 2)]
+    rows = _data.labels(["sample", "system", "atom"], table)
+    properties = _data.labels(["n"], [[2], [5], [3], [9]])
     blocks = []
     for degree in keys.values[:, 0]:
-        components = [labels(["o3_mu"], [[m] for m in range(-degree, degree + 1)])]
+        components = [_data.labels(["o3_mu"], [[m] for m in range(-degree, degree + 1)])]
         shape = (2 * degree + 1, len(properties))
         values = (rng.normal(size=(11, *shape)) + 2) * [1.0, 3.0, 0.1, 0.5]
         block = TensorBlock(values, samples, components, properties)
@@ -110,7 +111,8 @@ def pytest_terminal_summary(terminalreporter, config):
                 count[status] += 1
     terminalreporter.section("passed checks")
     width = max(map(len, counts), default=0)
-    terminalreporter.write_line(f"{'estimator':{width}}  {'scikit-learn':>20}  {'own':>20}")
+    title = f"scikit-learn {version('scikit-learn')}"
+    terminalreporter.write_line(f"{'estimator':{width}}  {title:>20}  {'own':>20}")
     for estimator, suites in counts.items():
         texts = [count_text(suites.get(suite)) for suite in ("scikit-learn", "own")]
         terminalreporter.write_line(f"{estimator:{width}}  {texts[0]:>20}  {texts[1]:>20}")

@@ -12,12 +12,16 @@ from metatensor.sklearn import (
     PCA,
     CURSelector,
     FPSSelector,
+    KernelRidge,
     KeysToProperties,
     KeysToSamples,
     MeanOverSamples,
     Normalizer,
+    Nystroem,
     PolynomialFeatures,
     Ridge,
+    RidgeCV,
+    SparseKernelRidge,
     StandardScaler,
     SumOverSamples,
     VarianceThreshold,
@@ -41,6 +45,11 @@ FOR_ARRAYS = [
     Ridge(alpha=0.1, alpha_type="relative", solver="svd"),
     Ridge(solver="lstsq"),
     Ridge(solver="dual"),
+    RidgeCV(),
+    Nystroem(n_components=5),
+    KernelRidge(),
+    KernelRidge(kernel="rbf"),
+    SparseKernelRidge(n_components=20),
 ]
 ESTIMATORS = [
     *FOR_ARRAYS,
@@ -67,7 +76,12 @@ def counted(request, record_property):
     )
 
 
-@on_arrays(FOR_ARRAYS)
+FROM_SCIKIT_LEARN = on_arrays(FOR_ARRAYS)
+NAMES, CASES = FROM_SCIKIT_LEARN.args
+
+
+# cases are a generator before scikit-learn 1.9, which pytest warns about
+@pytest.mark.parametrize(NAMES, list(CASES), **FROM_SCIKIT_LEARN.kwargs)
 def test_scikit_learn_checks(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -432,7 +432,7 @@ print("done")
 def test_array_api_dispatch():
     pytest.importorskip("torch")
     run = subprocess.run(
-        [sys.executable, "-I", "-c", ARRAY_API],
+        [sys.executable, "-c", ARRAY_API],
         env={**os.environ, "SCIPY_ARRAY_API": "1"},
         capture_output=True,
         text=True,
