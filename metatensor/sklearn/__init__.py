@@ -1,5 +1,7 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
+from metatensor.sklearn.composition import CompositionRegressor
+from metatensor.sklearn.dummy import DummyRegressor
 from metatensor.sklearn.feature_extraction import (
     KeysToProperties,
     KeysToSamples,
@@ -13,6 +15,8 @@ from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
 
 __all__ = [
+    "CompositionRegressor",
+    "DummyRegressor",
     "KeysToProperties",
     "KeysToSamples",
     "MeanOverSamples",

@@ -121,6 +121,14 @@ def times(array: _arrays.Array, matrix: _arrays.Array) -> _arrays.Array:
 # ---- checks
 
 
+def check_not_negative(value: Any, name: str, kinds: str) -> None:
+    """Refuse a parameter that is not a finite number from zero on."""
+    if not isinstance(value, (float, int, np.floating, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be {kinds}, got {_checks.kind(value)}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"`{name}` must be finite and not negative, got {value}")
+
+
 def check_finite(tensor: TensorMap, name: str) -> None:
     """Refuse NaN and infinity in values and gradients."""
     for key, block in tensor.items():

@@ -30,7 +30,7 @@ class TensorRegressor(
         """Return X and y of a batch as labelled data, with the properties of X in known order."""
         if _base.is_tensor(X):
             X = self._labelled_features(X, reset=first)
-            y, ndim = _labelled_target(X, y)
+            y, ndim = labelled_target(X, y)
         else:
             X, y, ndim = self._labelled_arrays(X, y, first)
         if first:
@@ -92,7 +92,7 @@ class TensorRegressor(
         return float(super().score(X, y, sample_weight))
 
 
-def _labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]:
+def labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]:
     """Return labelled y, and its dimensions if it was an array that goes with labelled X."""
     if y is not None and _base.is_tensor(y):
         if isinstance(X, Rows) and isinstance(y, Rows):
