@@ -1,5 +1,6 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
+from metatensor.sklearn.compose import AdditiveRegressor, TransformedTarget
 from metatensor.sklearn.composition import CompositionRegressor
 from metatensor.sklearn.dummy import DummyRegressor
 from metatensor.sklearn.feature_extraction import (
@@ -15,6 +16,7 @@ from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
 
 __all__ = [
+    "AdditiveRegressor",
     "CompositionRegressor",
     "DummyRegressor",
     "KeysToProperties",
@@ -25,6 +27,7 @@ __all__ = [
     "Rows",
     "StandardScaler",
     "SumOverSamples",
+    "TransformedTarget",
     "VarianceThreshold",
     "as_rows",
     "get_scorer",

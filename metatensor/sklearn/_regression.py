@@ -45,7 +45,20 @@ class TensorRegressor(
         _base.check_finite(_base.to_tensor(y), "y")
         return X, y
 
-    def _labelled_arrays(self, X: Any, y: Any, first: bool) -> tuple[TensorMap, TensorMap, int]:
+    def _target_for_others(self, X: Any, y: Any) -> Any:
+        """Remember the labels of X, which is passed on as it is, and return y, checked."""
+        if not _base.is_tensor(X):
+            _, y = self._checked_arrays(X, y, first=True)
+            self._target_ndim = y.ndim
+            return y
+        self._remember_features(_base.to_tensor(X))
+        labelled, self._target_ndim = labelled_target(X, y)
+        if self._target_ndim is not None:
+            return check_array(y, dtype=_base.float_dtypes(y), ensure_2d=False, input_name="y")
+        _base.check_finite(_base.to_tensor(labelled), "y")
+        return labelled
+
+    def _checked_arrays(self, X: Any, y: Any, first: bool) -> tuple[Any, Any]:
         if y is not None and _base.is_tensor(y):
             raise TypeError(
                 "y can only be labelled if X is, got an array (or the like) for X, "
@@ -59,6 +72,10 @@ class TensorRegressor(
         )
         if first:
             self._forget_features()
+        return X, y
+
+    def _labelled_arrays(self, X: Any, y: Any, first: bool) -> tuple[TensorMap, TensorMap, int]:
+        X, y = self._checked_arrays(X, y, first)
         features = _base.from_matrix(X, "feature")
         return features, _target_map(y, features.block_by_id(0)._samples), y.ndim
 

@@ -99,6 +99,8 @@ class CompositionRegressor(_regression.TensorRegressor):
 
     """
 
+    types_: npt.NDArray[np.int32]
+
     def __init__(
         self,
         types: str = "center_type",

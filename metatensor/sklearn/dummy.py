@@ -65,6 +65,8 @@ class DummyRegressor(_regression.TensorRegressor):
 
     """
 
+    constant_: Any
+
     def __init__(self, strategy: Literal["mean", "median", "zero"] = "mean") -> None:
         self.strategy = strategy
 
