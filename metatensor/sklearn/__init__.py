@@ -1,5 +1,6 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
+from metatensor.sklearn.blockwise import BlockwiseRegressor, BlockwiseTransformer
 from metatensor.sklearn.compose import AdditiveRegressor, TransformedTarget
 from metatensor.sklearn.composition import CompositionRegressor
 from metatensor.sklearn.dummy import DummyRegressor
@@ -10,6 +11,7 @@ from metatensor.sklearn.feature_extraction import (
     SumOverSamples,
 )
 from metatensor.sklearn.feature_selection import VarianceThreshold
+from metatensor.sklearn.keys_transformer import KeysTransformer
 from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
@@ -17,10 +19,13 @@ from metatensor.sklearn.rows import Rows, as_rows
 
 __all__ = [
     "AdditiveRegressor",
+    "BlockwiseRegressor",
+    "BlockwiseTransformer",
     "CompositionRegressor",
     "DummyRegressor",
     "KeysToProperties",
     "KeysToSamples",
+    "KeysTransformer",
     "MeanOverSamples",
     "Normalizer",
     "Ridge",
