@@ -24,6 +24,9 @@ Positions = npt.NDArray[np.intp]
 Tensor: TypeAlias = TensorMap | Rows
 Data: TypeAlias = Any  # TensorMap, Rows, or what scikit-learn takes as an array
 
+#: what stands for the values among the names of gradients
+VALUES = None
+
 #: bytes of the float64 rows that are worked on at once
 CHUNK_BYTES = 1 << 24
 
@@ -157,8 +160,8 @@ def is_invariant(key: LabelsEntry, block: TensorBlock) -> bool:
     names = key._labels._names
     return (
         all(len(labels) == 1 for labels in block._components)
-        and ("o3_lambda" not in names or key["o3_lambda"] == 0)
-        and ("o3_sigma" not in names or key["o3_sigma"] == 1)
+        and ("o3_lambda" not in names or int(key["o3_lambda"]) == 0)
+        and ("o3_sigma" not in names or int(key["o3_sigma"]) == 1)
     )
 
 

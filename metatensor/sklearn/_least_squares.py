@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ import scipy.linalg
 from metatensor import _arrays
 
 Matrix = npt.NDArray[np.float64]
+
+#: factor of each term, by name
+Factors: TypeAlias = dict[str | None, float]
 
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -56,8 +59,8 @@ class Term:
         """Add targets of rows without features, on the host."""
         self._absent += float(np.sum(weights * targets**2))
 
-    def add(self, rows: Any, targets: Any, weights: Any) -> None:
-        """Add float64 rows (n, n_features) and targets (n, n_targets) with weights (n, 1)."""
+    def add(self, rows: Any, targets: Any, weights: Any | None) -> None:
+        """Add float64 rows (n, n_features), targets (n, n_targets), weights (n, 1) or ones."""
         raise NotImplementedError
 
     @property
@@ -76,42 +79,59 @@ class NormalEquations(Term):
     def __init__(self, n_features: int, n_targets: int, centered: bool) -> None:
         super().__init__(n_features, n_targets, centered)
         self._weight = 0.0
-        self._mean: Any = None
-        self._products: Any = None
+        self._square = 0.0
+        self._means: list[Any] = []  # of features and targets
+        self._gram: Any = None
+        self._moment: Any = None
 
-    def add(self, rows: Any, targets: Any, weights: Any) -> None:
-        # means and products are merged as in Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983)
+    def add(self, rows: Any, targets: Any, weights: Any | None) -> None:
         xp = _arrays.namespace(rows)
-        both = xp.concat([rows, targets], axis=1)
-        if self._products is None:
-            self._mean = _arrays.full((self._n_columns,), 0, both)
-            self._products = _arrays.full((self._n_columns,) * 2, 0, both)
-        weight = float(xp.sum(weights))
-        total = self._weight + weight
-        if self._centered and weight:
-            mean = xp.sum(weights * both, axis=0) / weight
-            both = both - mean
-            shift = mean - self._mean
-            self._mean = self._mean + shift * (weight / total)
-            ratio = self._weight * (weight / total)
-            self._products += ratio * shift[:, None] * shift[None, :]
-        both = xp.sqrt(weights) * both
-        self._products += xp.matrix_transpose(both) @ both
-        self._weight = total
+        if not self._means:
+            n_features, n_targets = self._n_features, self._n_columns - self._n_features
+            self._means = [_arrays.full((n,), 0, rows) for n in (n_features, n_targets)]
+            self._gram = _arrays.full((n_features, n_features), 0, rows)
+            self._moment = _arrays.full((n_features, n_targets), 0, rows)
+        if self._centered:
+            rows, targets = self._around_means(xp, rows, targets, weights)
+        if weights is not None:
+            root = xp.sqrt(weights)
+            rows, targets = root * rows, root * targets
+        transposed = xp.matrix_transpose(rows)
+        self._gram += transposed @ rows
+        self._moment += transposed @ targets
+        self._square += float(xp.sum(targets**2))
+
+    def _around_means(
+        self, xp: Any, rows: Any, targets: Any, weights: Any | None
+    ) -> tuple[Any, Any]:
+        """Subtract the means of the new rows, and merge them with those of the rows before."""
+        # as in Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983)
+        weight = float(rows.shape[0] if weights is None else xp.sum(weights))
+        if not weight:
+            return rows, targets
+        means = [
+            xp.sum(part if weights is None else weights * part, axis=0) / weight
+            for part in (rows, targets)
+        ]
+        share = weight / (self._weight + weight)
+        shift, target_shift = (new - old for new, old in zip(means, self._means))
+        self._means = [self._means[0] + share * shift, self._means[1] + share * target_shift]
+        ratio = self._weight * share
+        self._gram += ratio * shift[:, None] * shift[None, :]
+        self._moment += ratio * shift[:, None] * target_shift[None, :]
+        self._square += ratio * float(xp.sum(target_shift**2))
+        self._weight += weight
+        return rows - means[0], targets - means[1]
 
     @property
     def square(self) -> float:
-        if self._products is None:
-            return self._absent
-        targets = self._products[self._n_features :, self._n_features :]
-        return self._absent + float(np.trace(_arrays.to_host(targets)))
+        return self._absent + self._square
 
     def reduced(self) -> Reduced:
-        n = self._n_features
-        mean, products = np.zeros(self._n_columns), np.zeros((self._n_columns,) * 2)
-        if self._products is not None:
-            mean, products = _arrays.to_host(self._mean), _arrays.to_host(self._products)
-        return Reduced(mean[:n], mean[n:], products[:n, :n], products[:n, n:])
+        n, m = self._n_features, self._n_columns - self._n_features
+        if not self._means:
+            return Reduced(np.zeros(n), np.zeros(m), np.zeros((n, n)), np.zeros((n, m)))
+        return Reduced(*map(_arrays.to_host, (*self._means, self._gram, self._moment)))
 
 
 class TriangularRows(Term):
@@ -121,10 +141,11 @@ class TriangularRows(Term):
         super().__init__(n_features, n_targets, centered)
         self._parts: list[Matrix] = [np.zeros((0, 1 + self._n_columns))]
 
-    def add(self, rows: Any, targets: Any, weights: Any) -> None:
-        rows, targets, weights = map(_arrays.to_host, (rows, targets, weights))
-        ones = np.full_like(weights, float(self._centered))
-        self._parts.append(np.sqrt(weights) * np.concatenate([ones, rows, targets], axis=1))
+    def add(self, rows: Any, targets: Any, weights: Any | None) -> None:
+        rows, targets = _arrays.to_host(rows), _arrays.to_host(targets)
+        ones = np.full((len(rows), 1), float(self._centered))
+        part = np.concatenate([ones, rows, targets], axis=1)
+        self._parts.append(part if weights is None else np.sqrt(_arrays.to_host(weights)) * part)
         if sum(map(len, self._parts)) > 4 * self._parts[0].shape[1]:
             self._compress()
 
@@ -154,6 +175,28 @@ class Solution(NamedTuple):
     coefficients: Matrix
     intercept: Matrix
     condition: float
+    unseen: npt.NDArray[np.bool_]  # (n_features,), whether all rows are zero there
+
+
+class Deviation(NamedTuple):
+    """Standard deviation of predictions: scale * sqrt(1 + constant + |(x - mean) root|^2)."""
+
+    targets: npt.NDArray[np.intp]  # of which properties
+    mean: Matrix  # (n_features,)
+    root: Matrix  # (n_features, n_features)
+    constant: float
+    scale: Matrix  # (n_targets,)
+
+
+class Model(NamedTuple):
+    """What was learnt for one block of targets."""
+
+    coefficients: Matrix  # (n_targets, n_features)
+    intercept: Matrix  # (n_targets,)
+    factors: Factors
+    unseen: npt.NDArray[np.bool_]  # (n_features,)
+    condition: float = 1.0
+    deviations: Sequence[Deviation] = ()
 
 
 def solve(
@@ -197,9 +240,13 @@ def solve(
     columns = [targets] if len(alpha) == 1 else np.hsplit(targets, targets.shape[1])
     solutions = [_SOLVERS[solver](features, t, a) for t, a in zip(columns, alpha)]
     coefficients = np.concatenate([part for part, _ in solutions], axis=1).T
+    unseen = np.all(
+        [~(part.features.any(axis=0) | (part.feature_mean != 0)) for part in parts.values()], axis=0
+    )
+    coefficients = np.where(unseen, 0.0, coefficients)  # and not only nearly
     values = next(iter(parts.values()))
     intercept = values.target_mean - coefficients @ values.feature_mean
-    return Solution(coefficients, intercept, max(condition for _, condition in solutions))
+    return Solution(coefficients, intercept, max(condition for _, condition in solutions), unseen)
 
 
 def _add_up(matrices: Sequence[tuple[float, Matrix]]) -> Matrix:

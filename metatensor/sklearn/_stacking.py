@@ -12,8 +12,8 @@ import numpy.typing as npt
 from metatensor import _arrays
 from metatensor.block import TensorBlock
 from metatensor.sklearn import _base
+from metatensor.sklearn._base import VALUES
 from metatensor.sklearn._least_squares import NormalEquations, Term, TriangularRows
-from metatensor.sklearn._matching import VALUES
 
 Positions = npt.NDArray[np.intp]
 Array = npt.NDArray[np.float64]
@@ -52,6 +52,69 @@ class Stack(NamedTuple):
                 rows = _flat(_base.to_float64(_rows_at(self.features._values, positions)))
                 for problem in problems:
                     problem.add(self.name, rows, _flat(targets), _flat(weights))
+
+
+class Unfolded(NamedTuple):
+    """All rows of a block at once, those of the values first."""
+
+    features: Array  # (n, n_features), zero where X has no row
+    targets: Array  # (n, n_targets)
+    weights: Array  # (n, 1 or n_targets)
+    groups: Positions  # (n,), number of the group that each row belongs to
+    terms: dict[str | None, slice]  # which rows are those of the values, or of one gradient
+
+    def squares(self, centered: bool) -> dict[str | None, float]:
+        """Return the weighted sums of squares of the targets, of values around their mean."""
+        result = {}
+        for name, rows in self.terms.items():
+            targets, weights = self.targets[rows], self.weights[rows]
+            if centered and name is VALUES and len(targets):
+                targets = targets - weighted_mean(targets, weights)
+            result[name] = float(np.sum(weights * targets**2))
+        return result
+
+
+def weighted_mean(rows: Array, weights: Array) -> Array:
+    """Return the means of columns, zero without weights."""
+    total = weights.sum(axis=0)
+    return np.asarray((weights * rows).sum(axis=0) / np.where(total > 0, total, 1.0))
+
+
+def unfold(stacks: Sequence[Stack], groups: Positions) -> Unfolded:
+    """Put the rows of values and gradients below each other, on the host.
+
+    Parameters
+    ----------
+    stacks : list of Stack
+        the values come first
+    groups : array of int
+        number of the group of each sample of the targets
+
+    """
+    sizes = [math.prod(stack.targets._values.shape[:-1]) for stack in stacks]
+    ends = np.cumsum([0, *sizes])
+    features = np.zeros((ends[-1], len(stacks[0].features._properties)))
+    targets = np.zeros((ends[-1], len(stacks[0].targets._properties)))
+    weights = np.zeros((ends[-1], max(stack.weights.shape[-1] for stack in stacks)))
+    numbers = np.zeros(ends[-1], dtype=np.intp)
+    terms = {}
+    for stack, start, end in zip(stacks, ends[:-1].tolist(), ends[1:].tolist()):
+        terms[stack.name] = rows = slice(start, end)
+        shape = stack.targets._values.shape
+        targets[rows] = _flat(_arrays.to_host(_base.to_float64(stack.targets._values)))
+        weights[rows] = _flat(np.broadcast_to(stack.weights, (*shape[:-1], weights.shape[1])))
+        samples = (
+            np.arange(shape[0])
+            if stack.name is VALUES
+            else stack.targets._samples._table[:, 0].astype(np.intp)
+        )
+        numbers[rows] = np.repeat(groups[samples], math.prod(shape[1:-1]))
+        there = np.flatnonzero(stack.positions >= 0)
+        if len(there):
+            values = _base.to_float64(_rows_at(stack.features._values, stack.positions[there]))
+            view = features[rows].reshape(*shape[:-1], features.shape[1])
+            view[there] = _arrays.to_host(values)
+    return Unfolded(features, targets, weights, numbers, terms)
 
 
 def _rows_at(values: _arrays.Array, positions: Positions) -> _arrays.Array:
@@ -99,7 +162,9 @@ class Problem:
     def add(self, name: str | None, rows: Any, targets: Array, weights: Array) -> None:
         """Add rows (n, n_features), all their targets, and weights: one, or one for each target."""
         targets = _arrays.from_host(targets[:, self.targets], rows)
-        self._term(name).add(rows, targets, _arrays.from_host(self._column(weights), rows))
+        column = self._column(weights)
+        given = None if (column == 1).all() else _arrays.from_host(column, rows)
+        self._term(name).add(rows, targets, given)
 
     def add_absent(self, name: str | None, targets: Array, weights: Array) -> None:
         """Add rows whose features are zero."""

@@ -18,8 +18,9 @@ from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _alignment, _base, _baseline, _matching, _regression
 from metatensor.sklearn._affine import AffineMap, affine_map, matrix_of
+from metatensor.sklearn._base import VALUES
 from metatensor.sklearn._delegation import fit_parameters
-from metatensor.sklearn._matching import VALUES, Pair
+from metatensor.sklearn._matching import Pair
 from metatensor.sklearn._transformation import TensorTransformer, feature_names
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap

@@ -172,8 +172,14 @@ class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
             if position + 1 < len(used):
                 rest = self._without(rest, fitted[-1].predict(X), name)
         self.regressors_ = fitted
-        self.named_regressors_ = Bunch(**dict(zip(dict(used), fitted, strict=True)))
+        self._names = [name for name, _ in used]
         return self
+
+    @property
+    def named_regressors_(self) -> Bunch:
+        """The fitted regressors by name."""
+        check_is_fitted(self)
+        return Bunch(**dict(zip(self._names, self.regressors_, strict=True)))
 
     def _without(self, y: Any, prediction: Any, name: str) -> Any:
         if self._target_ndim is not None:
@@ -202,7 +208,7 @@ class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
         """
         self._check_container(X)
         result = None
-        for (name, _), regressor in zip(self._used(), self.regressors_, strict=True):
+        for name, regressor in zip(self._names, self.regressors_, strict=True):
             prediction = regressor.predict(X)
             if self._target_ndim is not None:
                 # some regressors of scikit-learn drop a lone column

@@ -15,7 +15,8 @@ from metatensor._core.rows import first_duplicate
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
 from metatensor.sklearn import _base, _baseline, _matching, _regression
-from metatensor.sklearn._matching import VALUES, Pair
+from metatensor.sklearn._base import VALUES
+from metatensor.sklearn._matching import Pair
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
 

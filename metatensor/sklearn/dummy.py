@@ -10,7 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from metatensor import _arrays
 from metatensor.sklearn import _base, _baseline, _matching, _regression
-from metatensor.sklearn._matching import VALUES, Pair
+from metatensor.sklearn._base import VALUES
+from metatensor.sklearn._matching import Pair
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
 

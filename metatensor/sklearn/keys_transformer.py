@@ -37,11 +37,11 @@ class KeysTransformer(LabelTransformer, _BaseComposition):
     Parameters
     ----------
     transformers : list of (str, transformer, selection)
-        name, transformer or "drop" or "passthrough", and the keys that it is for: an int, a dict,
-        Labels or LabelsEntry as for :meth:`metatensor.TensorMap.blocks`, a callable that takes a
-        LabelsEntry and tells whether it is meant, or a list of these. A block can go to several
-        transformers. Parameters of a transformer can be set by its name, as in
-        ``set_params(scalar__with_mean=False)``.
+        name, transformer or "drop" or "passthrough", and the keys that it is for: a dict, Labels or
+        LabelsEntry as for :meth:`metatensor.TensorMap.blocks`, a callable that takes a LabelsEntry
+        and tells whether it is meant, or a list of these. Positions are refused, since blocks come
+        in any order. A block can go to several transformers. Parameters of a transformer can be set
+        by its name, as in ``set_params(scale__with_mean=False)``.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
         what to do with blocks that are not selected
 
@@ -221,12 +221,15 @@ class KeysTransformer(LabelTransformer, _BaseComposition):
             elif transformer == "passthrough":
                 parts.append((name, part))
             self.transformers_.append((name, transformer, part._keys))
-        self.named_transformers_ = Bunch(
-            **{name: transformer for name, transformer, _ in self.transformers_}
-        )
         joined = self._joined(parts, tensor)
         self._features_out = {key: block._properties for key, block in joined.items()}
         return _base.like_container(X, joined)
+
+    @property
+    def named_transformers_(self) -> Bunch:
+        """The fitted transformers by name."""
+        check_is_fitted(self)
+        return Bunch(**{name: transformer for name, transformer, _ in self.transformers_})
 
     def _selected(self, tensor: TensorMap) -> Iterator[tuple[str, Any, npt.NDArray[np.intp]]]:
         """Yield each transformer with the positions of its blocks."""
@@ -345,13 +348,11 @@ def _part(tensor: TensorMap, positions: npt.NDArray[np.intp]) -> TensorMap:
 
 def _positions(tensor: TensorMap, selection: Any) -> Sequence[int]:
     """Return the positions of the blocks that a selection matches."""
-    if isinstance(selection, (int, np.integer)) and not isinstance(selection, bool):
-        if not 0 <= selection < len(tensor):
-            raise ValueError(
-                f"`transformers` must select blocks by positions below {len(tensor)}, got "
-                f"{selection}"
-            )
-        return [int(selection)]
     if callable(selection):
         return [position for position, key in enumerate(tensor._keys) if selection(key)]
+    if not isinstance(selection, (dict, Labels, LabelsEntry)):
+        raise TypeError(
+            "`transformers` must select keys with a dict, Labels, LabelsEntry, a callable, or a "
+            f"list of these, got {_checks.kind(selection)}"
+        )
     return tensor._matches(selection)

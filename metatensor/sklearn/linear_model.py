@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError
-from sklearn.exceptions import NotFittedError
 
-from metatensor import _arrays, _checks
-from metatensor.block import TensorBlock
-from metatensor.labels import Labels, LabelsEntry
-from metatensor.sklearn import _alignment, _base, _matching, _regression
-from metatensor.sklearn._least_squares import solve
-from metatensor.sklearn._matching import VALUES, Pair
-from metatensor.sklearn._stacking import Problem, Stack
-from metatensor.sklearn.rows import Rows
+from metatensor import _checks
+from metatensor.sklearn import (
+    _base,
+    _gradient_weights,
+    _leave_out_search,
+    _linear,
+    _regression,
+)
+from metatensor.sklearn._gradient_weights import GradientWeights
+from metatensor.sklearn._least_squares import Factors, Model, solve
+from metatensor.sklearn._leave_out import leave_out
+from metatensor.sklearn._leave_out_search import Trial, row_groups
+from metatensor.sklearn._linear import Target
+from metatensor.sklearn._stacking import Problem, Stack, Unfolded, unfold
 from metatensor.tensor import TensorMap
 
 Array = npt.NDArray[np.float64]
-Factors = dict[str | None, float]
 
 _SOLVERS = ("auto", "cholesky", "dual", "svd", "lstsq")
 
 
-class _Target(NamedTuple):
-    """A block of y, and the block of X that it is predicted from."""
-
-    position: int
-    key: LabelsEntry
-    feature_key: LabelsEntry
-    properties: Labels
-    features: Labels
-    centered: bool
-
-
-class _Fitted(NamedTuple):
-    """The result, one entry for each target."""
-
-    coefficients: list[Array]
-    intercepts: list[Array]
-    conditions: list[float]
-    factors: list[Factors]
-
-
-class Ridge(_regression.TensorRegressor):
+class Ridge(_regression.LinearRegressor):
     r"""Linear least squares with a penalty on the coefficients, on values and gradients.
 
     A block with key k of y is predicted from the block of X with the same key:
@@ -92,6 +76,9 @@ class Ridge(_regression.TensorRegressor):
         properties; "svd" and "lstsq" work on the rows themselves, and give the shortest solution if
         there are several. "auto" takes "lstsq" if any alpha is zero, "dual" in `fit` for fewer rows
         than properties, "cholesky" otherwise, and "lstsq" if that finds a singular matrix.
+    compute_std : bool, default=False
+        whether `fit` prepares for ``predict(X, return_std=True)``, see Notes; this needs alpha > 0,
+        and all rows of a block in memory at once
 
     Attributes
     ----------
@@ -104,6 +91,9 @@ class Ridge(_regression.TensorRegressor):
         the weights of gradients that were used, for each block of y
     condition_ : array, (n_blocks,)
         estimated condition number of A^T A + diag(alpha), or of what stands for it in "dual"
+    scale_ : TensorMap, array or float
+        standard deviation of the noise of a value with weight one, labelled like `intercept_`, with
+        ``compute_std=True``
     n_features_in_ : int
         number of properties of X, of all blocks together
     feature_labels_in_ : dict of LabelsEntry to Labels
@@ -114,7 +104,25 @@ class Ridge(_regression.TensorRegressor):
     See Also
     --------
     KeysToProperties, SumOverSamples : make X fit y
+    RidgeCV : finds alpha
     sklearn.linear_model.Ridge : the model for arrays
+
+    Notes
+    -----
+    The standard deviation is that of Bayesian linear regression (Bishop, Pattern Recognition and
+    Machine Learning, 3.3.2) with the gradient rows as further observations. With the rows A of
+    weighted values and gradients, and :math:`\bar x` the mean of X, it is
+
+    .. math::
+
+        \sigma \sqrt{1 + \frac{1}{\sum_s v_s}
+        + (x - \bar x) (A^T A + \mathrm{diag}(\alpha))^{-1} (x - \bar x)^T}
+
+    where the second term and the mean are there with an intercept. The scale :math:`\sigma` makes
+    the values agree with their predictions by fits without their row, all its samples and their
+    gradients: squared residuals are, in units of their variance in such a fit, one on average. A
+    row is one of Rows, or a sample of a TensorMap or array; a value of weight v has noise of
+    variance :math:`\sigma^2 / v`.
 
     Examples
     --------
@@ -140,12 +148,14 @@ class Ridge(_regression.TensorRegressor):
         fit_intercept: bool = True,
         gradient_weights: float | Mapping[str, float] | Literal["balanced"] = 1.0,
         solver: Literal["auto", "cholesky", "dual", "svd", "lstsq"] = "auto",
+        compute_std: bool = False,
     ) -> None:
         self.alpha = alpha
         self.alpha_type = alpha_type
         self.fit_intercept = fit_intercept
         self.gradient_weights = gradient_weights
         self.solver = solver
+        self.compute_std = compute_std
 
     # ---- fitting
 
@@ -181,21 +191,25 @@ class Ridge(_regression.TensorRegressor):
 
         """
         self.__dict__.pop("_fitted", None)
-        batch = self._open(X, y, sample_weight, first=True)
+        batch, labelled = self._open(X, y, sample_weight, first=True)
+        groups = row_groups(labelled) if self.compute_std else [None] * len(batch)
         self._problems: list[list[Problem]] = []
-        solved = []
-        for target, stacks in zip(self._targets, batch, strict=True):
+        models = []
+        for target, stacks, rows in zip(self._targets, batch, groups, strict=True):
             solver = self._solver_for(target, sum(stack.n_rows for stack in stacks))
             problems = _sum_up(target, stacks, solver)
             try:
-                solved.append(self._solve(target, problems))
+                model = self._solve(target, problems)
             except LinAlgError:
                 if self.solver != "auto":
                     raise
                 problems = _sum_up(target, stacks, "lstsq")
-                solved.append(self._solve(target, problems))
+                model = self._solve(target, problems)
             self._problems.append(problems)
-        self._fitted: _Fitted | None = _Fitted(*map(list, zip(*solved, strict=True)))
+            if rows is not None:
+                model = self._with_deviations(target, model, unfold(stacks, rows))
+            models.append(model)
+        self._fitted = models
         self._keeps_sums = False
         return self
 
@@ -227,7 +241,7 @@ class Ridge(_regression.TensorRegressor):
                 "`partial_fit` can not add to the result of a `fit` that was pickled, which keeps "
                 "no sums; use `partial_fit` from the first batch on"
             )
-        batch = self._open(X, y, sample_weight, first)
+        batch, _ = self._open(X, y, sample_weight, first)
         if first:
             self._problems = [
                 _sum_up(target, stacks, self._solver_for(target))
@@ -241,124 +255,63 @@ class Ridge(_regression.TensorRegressor):
         self._keeps_sums = True
         return self
 
+    def fit_batches(self, batches: Iterable[Sequence[Any]]) -> Ridge:
+        """Fit to batches of data that come one after the other, and need not exist together.
+
+        Parameters
+        ----------
+        batches : iterable of (X, y) or (X, y, sample_weight)
+            as in :meth:`fit`, with other samples in each batch, such as from a generator that
+            computes features
+
+        Returns
+        -------
+        Ridge
+            self, fitted as by `fit` to all the batches together
+
+        Raises
+        ------
+        ValueError
+            as in :meth:`fit`; or if there are no batches
+
+        """
+        self.__dict__.pop("_fitted", None)
+        for batch in batches:
+            self.partial_fit(*batch)
+        if not hasattr(self, "_fitted"):
+            raise ValueError("`batches` must have at least one (X, y), got none")
+        return self
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if not state.get("_keeps_sums", True):
             state["_problems"] = []  # large, and a fitted model does not need them
         return state
 
-    def _open(self, X: Any, y: Any, sample_weight: Any, first: bool) -> list[list[Stack]]:
-        """Check a batch of data, and return the rows for each block of y."""
-        self._check_parameters()
-        X, y = self._labelled(X, y, first)
-        features, targets = _base.to_tensor(X), _base.to_tensor(y)
-        parameters = self._used_gradients(features, targets)
-        pairs = _matching.match(targets, features)
-        if sample_weight is not None and isinstance(X, Rows) and not isinstance(y, Rows):
-            y = X._like(y)  # its weights are those of the rows of X
-        weights = _matching.term_weights(sample_weight, y, pairs)
-        if first:
-            self._remember_targets(pairs, targets._keys)
-        batch: list[list[Stack]] = [[] for _ in self._targets]
-        for pair, weight in zip(pairs, weights, strict=True):
-            batch[self._target_of(pair).position] = _stacks(pair, parameters, weight)
-        return batch
-
-    def _remember_targets(self, pairs: list[Pair], keys: Labels) -> None:
-        self._target_keys = keys
-        self._targets = [
-            _Target(
-                position=position,
-                key=pair.key,
-                feature_key=pair.given_key,
-                properties=pair.wanted._properties,
-                features=pair.given._properties,
-                centered=self.fit_intercept and _base.is_invariant(pair.key, pair.wanted),
-            )
-            for position, pair in enumerate(pairs)
-        ]
-        # tells library, dtype and device of the coefficients
-        self._empty = _arrays.full((0,), 0, _base.as_float(pairs[0].given._values))
-
-    def _target_of(self, pair: Pair) -> _Target:
-        """Return what the first batch had under the same key."""
-        for target in self._targets:
-            if target.key == pair.key and target.properties == pair.wanted._properties:
-                return target
-        raise ValueError(
-            "y must have the keys and properties of the first batch, got other ones under the key "
-            f"{pair.key.print()}"
-        )
-
-    def _used_gradients(self, features: TensorMap, targets: TensorMap) -> list[str]:
-        """Return the names of the gradients to fit, which X and y must have."""
-        there = targets._blocks[0].gradients_list()
-        weights = self.gradient_weights
-        if isinstance(weights, Mapping):
-            if not set(there) <= set(weights):
-                raise ValueError(
-                    f"`gradient_weights` must name all the gradients of y, {there}, with 0 for "
-                    f"those that shall not be used; got {list(weights)}"
-                )
-            there = [name for name in there if weights[name]]
-        elif weights == 0:
-            return []
-        missing = [name for name in there if not features._blocks[0].has_gradient(name)]
-        if missing:
-            raise ValueError(
-                f"y has gradients with respect to {missing}, but X has not; compute them for X, or "
-                "leave them out with `gradient_weights`, 0 for all or {name: 0} for one"
-            )
-        return there
+    def _gradient_options(self) -> Sequence[GradientWeights]:
+        return [self.gradient_weights]
 
     def _check_parameters(self) -> None:
-        if self.alpha_type not in ("absolute", "relative"):
-            raise ValueError(
-                f"`alpha_type` must be 'absolute' or 'relative', got {self.alpha_type!r}"
-            )
+        super()._check_parameters()
+        _check_alpha_type(self.alpha_type)
         if self.solver not in _SOLVERS:
             raise ValueError(f"`solver` must be one of {list(_SOLVERS)}, got {self.solver!r}")
         if not isinstance(self.alpha, TensorMap):
-            _check_not_negative(self.alpha, "alpha", "a number or a TensorMap")
-        weights = self.gradient_weights
-        if isinstance(weights, Mapping):
-            for name, weight in weights.items():
-                _check_not_negative(weight, f"gradient_weights[{name!r}]", "a number")
-        elif weights != "balanced":
-            _check_not_negative(
-                weights, "gradient_weights", "a number, a dict of numbers, or 'balanced'"
-            )
+            _base.check_not_negative(self.alpha, "alpha", "a number or a TensorMap")
 
     # ---- solving
 
-    def _solver_for(self, target: _Target, n_rows: float = math.inf) -> str:
+    def _solver_for(self, target: Target, n_rows: float = math.inf) -> str:
         if self.solver != "auto":
             return self.solver
         if not (self._alpha_for(target) > 0).all():
             return "lstsq"
         return "dual" if n_rows < len(target.features) else "cholesky"
 
-    def _alpha_for(self, target: _Target) -> Array:
-        """Return alpha with shape (1 or n_targets, n_features)."""
-        if not isinstance(self.alpha, TensorMap):
-            return np.full((1, len(target.features)), float(self.alpha))
-        names = _matching.Names("y", "alpha")
-        position = _matching.match_keys(self._target_keys, self.alpha._keys, names)[target.position]
-        block = self.alpha._blocks[position]
-        columns = _find_all(target.features, block._properties, "properties")
-        rows = np.arange(1)
-        if len(block._samples) != 1:
-            rows = _find_all(target.properties, block._samples, "samples")
-        alpha = _arrays.to_host(_arrays.detach(block._values)).astype(np.float64)
-        if alpha.ndim != 2 or not np.isfinite(alpha).all() or (alpha < 0).any():
-            raise ValueError(
-                "`alpha` must have values that are finite and not negative, and no components"
-            )
-        return alpha[np.ix_(rows, columns)]
+    def _alpha_for(self, target: Target) -> Array:
+        return _linear.alpha_for(self.alpha, target, self._target_keys)
 
-    def _solve(
-        self, target: _Target, problems: list[Problem]
-    ) -> tuple[Array, Array, float, Factors]:
+    def _solve(self, target: Target, problems: list[Problem]) -> Model:
         factors = self._factors(problems)
         alpha = self._alpha_for(target)
         solutions = []
@@ -373,160 +326,275 @@ class Ridge(_regression.TensorRegressor):
                     f"precision, for the block with key {target.key.print()}; use a larger "
                     "`alpha`, or solver='lstsq'"
                 ) from error
-        return (
-            np.concatenate([solution.coefficients for solution in solutions]),
-            np.concatenate([solution.intercept for solution in solutions]),
-            max(solution.condition for solution in solutions),
-            factors,
+        return Model(
+            coefficients=np.concatenate([solution.coefficients for solution in solutions]),
+            intercept=np.concatenate([solution.intercept for solution in solutions]),
+            factors=factors,
+            unseen=np.all([solution.unseen for solution in solutions], axis=0),
+            condition=max(solution.condition for solution in solutions),
         )
 
     def _factors(self, problems: list[Problem]) -> Factors:
         """Return the weight of each term in the loss, the same for all properties of a block."""
-        factors: Factors = {}
-        for name in problems[0].terms:  # all problems have the same terms
-            if name is VALUES:
-                factors[name] = 1.0
-            elif self.gradient_weights == "balanced":
-                values = sum(problem.terms[VALUES].square for problem in problems)
-                gradients = sum(problem.terms[name].square for problem in problems)
-                factors[name] = values / gradients if values > 0 and gradients > 0 else 1.0
-            elif isinstance(self.gradient_weights, Mapping):
-                factors[name] = float(self.gradient_weights[name])
-            else:
-                factors[name] = float(self.gradient_weights)
-        return factors
+        squares = {
+            name: sum(problem.terms[name].square for problem in problems)
+            for name in problems[0].terms  # all problems have the same terms
+        }
+        return _gradient_weights.factors(self.gradient_weights, squares)
+
+    def _with_deviations(self, target: Target, model: Model, rows: Unfolded) -> Model:
+        alpha = self._alpha_for(target)
+        if not (alpha > 0).all():
+            raise ValueError("compute_std=True needs `alpha` > 0 for all properties")
+        relative = self.alpha_type == "relative"
+        parts = leave_out(rows, model.factors, target.centered, alpha, relative)
+        return model._replace(deviations=[part.deviation(1.0) for part in parts])
 
     # ---- results
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_fitted")
-
     @property
-    def _result(self) -> _Fitted:
-        if not hasattr(self, "_fitted"):
-            raise NotFittedError(
-                f"This {type(self).__name__} instance is not fitted yet, call `fit` first"
-            )
-        if self._fitted is None:
-            solved = map(self._solve, self._targets, self._problems)
-            self._fitted = _Fitted(*map(list, zip(*solved, strict=True)))
-        return self._fitted
-
-    def _to_map(
-        self, parts: list[Array], samples: list[Labels], properties: list[Labels]
-    ) -> TensorMap:
-        values = [_arrays.from_host(part, self._empty) for part in parts]
-        blocks = [
-            TensorBlock._of(v, s, (), p)
-            for v, s, p in zip(values, samples, properties, strict=True)
-        ]
-        return TensorMap._of(self._target_keys, blocks)
-
-    @property
-    def coef_(self) -> Any:
-        """Coefficients."""
-        result = self._result
-        if not hasattr(self, "feature_labels_in_"):
-            values = _arrays.from_host(result.coefficients[0], self._empty)
-            return values[0] if self._target_ndim == 1 else values
-        properties = [target.properties for target in self._targets]
-        return self._to_map(
-            result.coefficients, properties, [target.features for target in self._targets]
-        )
-
-    @property
-    def intercept_(self) -> Any:
-        """Intercepts, zero for blocks that are not invariant."""
-        result = self._result
-        if not hasattr(self, "feature_labels_in_"):
-            values = _arrays.from_host(result.intercepts[0], self._empty)
-            return float(values[0]) if self._target_ndim == 1 else values
-        rows = [intercept[None, :] for intercept in result.intercepts]
-        properties = [target.properties for target in self._targets]
-        return self._to_map(rows, [Labels.single() for _ in rows], properties)
+    def _models(self) -> list[Model]:
+        if getattr(self, "_fitted", ()) is None:  # after a batch
+            self._fitted = list(map(self._solve, self._targets, self._problems))
+        return super()._models
 
     @property
     def condition_(self) -> Array:
         """Estimated condition number for each block."""
-        return np.array(self._result.conditions)
+        return np.array([model.condition for model in self._models])
 
-    @property
-    def gradient_weights_(self) -> dict[str, Array]:
-        """Weights of the gradients for each block."""
-        factors = self._result.factors
-        names = sorted({name for block in factors for name in block if name is not None})
-        return {name: np.array([block.get(name, 0.0) for block in factors]) for name in names}
 
-    def predict(self, X: Any) -> Any:
-        """Predict values, and gradients with respect to whatever X has gradients for.
+class RidgeCV(_regression.LinearRegressor):
+    r"""Ridge with the penalty that predicts best what was left out of the fit.
+
+    Rows are left out one after the other, or in groups: a row is one of Rows, with all its samples
+    and all their gradients, or a sample of a TensorMap or array with its gradients. The predictions
+    of all fits follow exactly from one singular value decomposition for each choice of
+    `gradient_weights`, so that there are no refits: see :class:`Ridge` for the model.
+
+    Parameters
+    ----------
+    alphas : sequence of float, default=(0.1, 1.0, 10.0)
+        strengths of the penalty to try, above zero
+    alpha_type : {"absolute", "relative"}, default="absolute"
+        as in :class:`Ridge`
+    fit_intercept : bool, default=True
+        whether invariant blocks have an intercept
+    gradient_weights : float, dict, "balanced", or list of these, default=1.0
+        as in :class:`Ridge`; what is best in a list is used for all blocks
+    scoring : str or callable, optional
+        how good predictions are: a name of :func:`metatensor.sklearn.metrics.get_scorer`, such as
+        "neg_rmse:positions", or of scikit-learn for arrays, or a scorer, called as
+        ``scoring(estimator, X, y)`` and with ``sample_weight=`` if `fit` got one, where X are the
+        predictions and the estimator predicts what it is given. By default minus the mean of the
+        squared errors of values and gradients, weighted as in the loss; or, for a list of
+        `gradient_weights`, whose losses can not be compared, as with "balanced".
+    cv : int or splitter, optional
+        whose test sets are left out, such as ``GroupKFold()``: each row must be in one of them
+    alpha_per_target : bool, default=False
+        whether each property of each block has its own alpha
+    compute_std : bool, default=False
+        as in :class:`Ridge`; the scale is that of the groups left out
+
+    Attributes
+    ----------
+    alpha_ : float, TensorMap or array
+        the best of `alphas`; with `alpha_per_target` labelled like `intercept_`
+    best_gradient_weights_ : float, dict or "balanced"
+        the best of `gradient_weights`: with `alpha_per_target` that whose best scores have the
+        largest mean
+    best_score_ : float, TensorMap or array
+        the score of what is best
+    cv_results_ : dict of str to array, (n_candidates, ...)
+        "gradient_weights" and "alpha" of each candidate, its "score", or those of all properties,
+        and the root mean square errors "rmse" of values, and "rmse:positions" or so of all
+        gradients that X and y have, of all blocks together, weighted as the samples are
+    coef_, intercept_, gradient_weights_, scale_
+        as in :class:`Ridge`
+    n_features_in_, feature_labels_in_, feature_names_in_
+        as in :class:`Ridge`
+
+    See Also
+    --------
+    Ridge : the model, and what to use if rows do not fit into memory at once
+    sklearn.linear_model.RidgeCV : the same for arrays
+
+    Notes
+    -----
+    Residuals of a fit without the rows S are :math:`(1 - H_{SS})^{-1} r_S`, with the residuals r of
+    the fit to all rows, and their hat matrix H (Cook and Weisberg, Residuals and Influence in
+    Regression, 1982). The time for each alpha grows with the squares of the numbers of rows that
+    are left out together; the memory is a few times that of all rows of values and gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor.sklearn import RidgeCV
+    >>> X = np.random.default_rng(0).normal(size=(20, 2))
+    >>> model = RidgeCV(alphas=[1e-3, 1.0, 1e3]).fit(X, X @ [1.0, 2.0])
+    >>> model.alpha_
+    0.001
+    >>> model.coef_.round(2)
+    array([1., 2.])
+
+    """
+
+    def __init__(
+        self,
+        alphas: Sequence[float] = (0.1, 1.0, 10.0),
+        *,
+        alpha_type: Literal["absolute", "relative"] = "absolute",
+        fit_intercept: bool = True,
+        gradient_weights: GradientWeights | Sequence[GradientWeights] = 1.0,
+        scoring: str | Callable[..., float] | None = None,
+        cv: Any = None,
+        alpha_per_target: bool = False,
+        compute_std: bool = False,
+    ) -> None:
+        self.alphas = alphas
+        self.alpha_type = alpha_type
+        self.fit_intercept = fit_intercept
+        self.gradient_weights = gradient_weights
+        self.scoring = scoring
+        self.cv = cv
+        self.alpha_per_target = alpha_per_target
+        self.compute_std = compute_std
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RidgeCV:
+        """Find the best penalty, and the coefficients.
 
         Parameters
         ----------
-        X : TensorMap, Rows, or array (n_samples, n_features)
-            with the keys and properties of the X in `fit`; other properties are refused
+        X, y, sample_weight
+            as in :meth:`Ridge.fit`
+        groups : array (n_rows,), optional
+            rows with the same entry are left out together; or what `cv` splits by
 
         Returns
         -------
-        TensorMap, Rows or array
-            labelled as X is, in blocks with the keys and properties of y; an array if y was one
+        RidgeCV
+            self, fitted
 
         Raises
         ------
         ValueError
-            if keys or properties differ from those in `fit`
+            if X and y do not match, a parameter is not valid, there is NaN or infinity, or nothing
+            remains when a group is left out
         TypeError
-            if X is an array and was not in `fit`, or the other way round
+            if X is an array and y is not
 
         """
-        features = _base.to_tensor(self._labelled_features(X))
-        result = self._result
-        blocks = []
-        for target, coefficients, intercept in zip(
-            self._targets, result.coefficients, result.intercepts, strict=True
-        ):
-            position = features._keys.position(target.feature_key)
-            if position is None:
-                raise ValueError(
-                    f"X has no block with key {target.feature_key.print()}, which the block "
-                    f"{target.key.print()} is predicted from"
-                )
-            block = features._blocks[position]
-            blocks.append(_predicted(block, coefficients, intercept, target.properties))
-        return self._to_container(X, TensorMap._of(self._target_keys, blocks))
+        self.__dict__.pop("_fitted", None)
+        batch, labelled = self._open(X, y, sample_weight, first=True)
+        numbers = row_groups(labelled, groups, self.cv)
+        rows = [unfold(stacks, of_block) for stacks, of_block in zip(batch, numbers, strict=True)]
+        options = self._gradient_options()
+        score: _leave_out_search.Score
+        if self.scoring is None:
+            weights = options[0] if len(options) == 1 else "balanced"
+            factors = _leave_out_search.loss_factors(weights, self._centered, rows)
+            score = _leave_out_search.loss_score(rows, factors, self.alpha_per_target)
+        else:
+            score = _leave_out_search.ScorerScore(
+                self.scoring,
+                labelled,
+                self._target_ndim,
+                batch,
+                self.alpha_per_target,
+                sample_weight,
+            )
+        self._search(options, rows, score)
+        return self
+
+    def _gradient_options(self) -> Sequence[GradientWeights]:
+        options: Any = self.gradient_weights
+        return options if isinstance(options, (list, tuple)) else [options]
+
+    def _parameters(self, features: TensorMap, targets: TensorMap) -> list[str]:
+        super()._parameters(features, targets)  # what is not there must not be needed
+        there = targets._blocks[0].gradients_list()
+        return [name for name in there if features._blocks[0].has_gradient(name)]
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        _check_alpha_type(self.alpha_type)
+        for name in ("alphas", "gradient_weights"):
+            if not np.size(getattr(self, name)):
+                raise ValueError(f"`{name}` must have at least one entry, got none")
+        if np.ndim(self.alphas) != 1:
+            raise TypeError(
+                f"`alphas` must be a sequence of numbers, got {_checks.kind(self.alphas)}"
+            )
+        for position, alpha in enumerate(self.alphas):
+            _base.check_not_negative(alpha, f"alphas[{position}]", "a number")
+            if alpha == 0:
+                raise ValueError(f"`alphas` must all be above zero, alphas[{position}] is not")
+
+    @property
+    def _centered(self) -> list[bool]:
+        return [target.centered for target in self._targets]
+
+    def _search(
+        self,
+        options: Sequence[GradientWeights],
+        rows: list[Unfolded],
+        score: _leave_out_search.Score,
+    ) -> None:
+        relative = self.alpha_type == "relative"
+        alphas = np.array([float(alpha) for alpha in self.alphas])
+        results: dict[str, list[Any]] = {"gradient_weights": [], "alpha": [], "score": []}
+        best: tuple[float, Trial, Array] | None = None
+        for trial in _leave_out_search.trials(options, self._centered, rows, relative):
+            scores = []
+            for alpha in alphas:
+                residuals = trial.residuals(float(alpha))
+                scores.append(score(residuals))
+                errors = _leave_out_search.errors(rows, residuals)
+                candidate = {"gradient_weights": trial.weights, "alpha": alpha, **errors}
+                for name, value in candidate.items():
+                    results.setdefault(name, []).append(value)
+            results["score"] += scores
+            ranked = np.nan_to_num(scores, nan=-np.inf)
+            value = float(ranked.max(axis=0).mean())
+            if best is None or value > best[0]:
+                best = value, trial, ranked
+        assert best is not None
+        self._finish(best[1], alphas, best[2])
+        self.cv_results_ = {name: _as_column(values) for name, values in results.items()}
+        if not self.alpha_per_target:
+            self.cv_results_["score"] = self.cv_results_["score"][:, 0]
+
+    def _finish(self, trial: Trial, alphas: Array, scores: Array) -> None:
+        """Fit to all rows with what is best."""
+        chosen = scores.argmax(axis=0)
+        found, reached = alphas[chosen], scores.max(axis=0)
+        ends = np.cumsum([len(target.properties) for target in self._targets])
+        if not self.alpha_per_target:
+            found, reached = np.repeat(found, ends[-1]), np.repeat(reached, ends[-1])
+        split = [np.split(numbers, ends[:-1]) for numbers in (found, reached)]
+        self._fitted = trial.models(split[0], self.compute_std)
+        self.best_gradient_weights_ = trial.weights
+        if self.alpha_per_target:
+            self.alpha_, self.best_score_ = map(self._per_target, split)
+        else:
+            self.alpha_, self.best_score_ = float(found[0]), float(reached[0])
 
 
-def _check_not_negative(value: Any, name: str, kinds: str) -> None:
-    if not isinstance(value, (float, int, np.floating, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be {kinds}, got {_checks.kind(value)}")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"`{name}` must be finite and not negative, got {value}")
+def _as_column(values: list[Any]) -> npt.NDArray[Any]:
+    """Return an array of numbers, or of objects."""
+    if all(isinstance(value, (float, np.ndarray)) for value in values):
+        return np.array(values)
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
 
 
-def _find_all(wanted: Labels, given: Labels, what: str) -> npt.NDArray[np.intp]:
-    if set(wanted._names) != set(given._names):
-        raise ValueError(
-            f"the {what} of `alpha` must have the names {wanted.names}, got {given.names}"
-        )
-    positions = _alignment.find(wanted, given)
-    if len(positions) and positions.min() < 0:
-        raise ValueError(
-            f"the {what} of `alpha` must be those of the coefficients, there is none for "
-            f"{_base.entries_text(wanted, positions < 0)}"
-        )
-    return positions
+def _check_alpha_type(alpha_type: str) -> None:
+    if alpha_type not in ("absolute", "relative"):
+        raise ValueError(f"`alpha_type` must be 'absolute' or 'relative', got {alpha_type!r}")
 
 
-def _stacks(pair: Pair, parameters: list[str], weights: dict[str | None, Array]) -> list[Stack]:
-    """Return the rows of values and gradients."""
-    stacks = [Stack(VALUES, pair.given, pair.wanted, pair.samples, weights[VALUES])]
-    for name in parameters:
-        rows = pair.gradient_rows(name, _matching.X_AND_Y)
-        features, targets = pair.given._gradients[name], pair.wanted._gradients[name]
-        stacks.append(Stack(name, features, targets, rows, weights[name]))
-    return stacks
-
-
-def _sum_up(target: _Target, stacks: list[Stack], solver: str) -> list[Problem]:
+def _sum_up(target: Target, stacks: list[Stack], solver: str) -> list[Problem]:
     """Sum up the first rows; targets whose weights differ are problems of their own."""
     n_targets, n_features = len(target.properties), len(target.features)
     if any(stack.weights.shape[-1] > 1 for stack in stacks):
@@ -537,18 +605,3 @@ def _sum_up(target: _Target, stacks: list[Stack], solver: str) -> list[Problem]:
     for stack in stacks:
         stack.add_to(problems)
     return problems
-
-
-def _predicted(
-    block: TensorBlock, coefficients: Array, intercept: Array, properties: Labels
-) -> TensorBlock:
-    """Apply a linear model to values and gradients."""
-    values = _base.as_float(block._values)
-    matrix = _arrays.from_host(np.ascontiguousarray(coefficients.T), values)
-    shift = _arrays.from_host(intercept, values)
-    return _base.map_block(
-        block,
-        properties,
-        on_values=lambda array: _base.times(array, matrix) + shift,
-        on_gradients=lambda array: _base.times(array, matrix),
-    )

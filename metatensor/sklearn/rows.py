@@ -206,7 +206,7 @@ class Rows:
         lost = [
             name for block in tensor._blocks[:1] for name in block._gradients if name not in warned
         ]
-        if lost and not _is_scoring():
+        if lost and not is_called_by("sklearn.metrics"):  # which compare values alone
             warned.update(lost)
             warnings.warn(
                 f"Rows became a plain array, and lost their gradients {lost}; "
@@ -255,7 +255,7 @@ class Rows:
             return NotImplemented
         tensor = self._data
         blocks = [block._map(lambda values: values * factor) for block in tensor]
-        return self._like(TensorMap._of(tensor._keys, blocks))
+        return self._like(TensorMap._of(tensor._keys, blocks, tensor._info))
 
     __rmul__ = __mul__
 
@@ -385,11 +385,11 @@ def _as_positions(key: Any, length: int) -> Positions:
     return positions
 
 
-def _is_scoring() -> bool:
-    """Tell whether a metric of scikit-learn asks: it compares values and needs no gradients."""
+def is_called_by(package: str) -> bool:
+    """Tell whether a part of scikit-learn asks: "sklearn.metrics", "sklearn.model_selection"..."""
     frame: Any = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("sklearn.metrics"):
+        if frame.f_globals.get("__name__", "").startswith(package):
             return True
         frame = frame.f_back
     return False

@@ -24,6 +24,8 @@ from metatensor.sklearn import (
 )
 
 KEYS = ["center_type", "neighbor_type"]
+FIRST = {"center_type": 1, "neighbor_type": 1}
+SECOND = {"center_type": 1, "neighbor_type": 8}
 
 
 def table(tensor):
@@ -37,21 +39,21 @@ def some(tensor, positions):
 
 def step(**parameters):
     return KeysTransformer(
-        [("scale", StandardScaler(), {"center_type": 8}), ("norm", Normalizer(), 0)], **parameters
+        [("scale", StandardScaler(), {"center_type": 8}), ("norm", Normalizer(), FIRST)],
+        **parameters,
     )
 
 
 @pytest.mark.parametrize(
     ("selection", "positions"),
     [
-        (2, [2]),
         ({"center_type": 8}, [2, 3]),
         ({"center_type": 1, "neighbor_type": 8}, [1]),
         (Labels(["neighbor_type"], np.array([[1]])), [0, 2]),
         (Labels(KEYS, np.array([[1, 1], [8, 8]])), [0, 3]),
         (Labels(KEYS, np.array([[1, 8]])).entry(0), [1]),
         (lambda key: key["center_type"] == key["neighbor_type"], [0, 3]),
-        ([{"center_type": 8}, 0], [0, 2, 3]),
+        ([{"center_type": 8}, FIRST], [0, 2, 3]),
     ],
     ids=str,
 )
@@ -102,7 +104,7 @@ def test_rows_parameters_pickles(X, y):
     assert model.get_params()["scale__with_mean"] is True
     model.set_params(scale__with_mean=False, norm="passthrough")
     assert model.transformers[0][1].with_mean is False
-    assert model.transformers[1][1:] == ("passthrough", 0)
+    assert model.transformers[1][1:] == ("passthrough", FIRST)
     pipeline = make_pipeline(
         step(remainder="passthrough"), KeysToProperties(KEYS), SumOverSamples(), Ridge(1e-3)
     )
@@ -139,15 +141,19 @@ def test_torch(X):
 @pytest.mark.parametrize(
     ("transformers", "error", "message"),
     [
-        ([("a", StandardScaler(), 0), ("b", Normalizer(), 0)], ValueError, "'a' and 'b' both give"),
-        ([("a", StandardScaler(), 0), ("a", Normalizer(), 1)], ValueError, "not unique"),
-        ([("a", Ridge(), 0)], TypeError, "must have `fit` and `transform`"),
-        ([("a", StandardScaler())], TypeError, "list of"),
-        ([("a", StandardScaler(), 7)], ValueError, "positions below 4"),
-        ([("a", StandardScaler(), "center_type")], TypeError, "blocks can be selected with"),
-        ([("a", "drop", 0)], ValueError, "no block is left"),
         (
-            [("a", StandardScaler(), 0), ("b", KeysToProperties("neighbor_type"), 1)],
+            [("a", StandardScaler(), FIRST), ("b", Normalizer(), FIRST)],
+            ValueError,
+            "'a' and 'b' both give",
+        ),
+        ([("a", StandardScaler(), FIRST), ("a", Normalizer(), SECOND)], ValueError, "not unique"),
+        ([("a", Ridge(), FIRST)], TypeError, "must have `fit` and `transform`"),
+        ([("a", StandardScaler())], TypeError, "list of"),
+        ([("a", StandardScaler(), 0)], TypeError, "must select keys with a dict"),
+        ([("a", StandardScaler(), "center_type")], TypeError, "must select keys with a dict"),
+        ([("a", "drop", FIRST)], ValueError, "no block is left"),
+        (
+            [("a", StandardScaler(), FIRST), ("b", KeysToProperties("neighbor_type"), SECOND)],
             ValueError,
             "must give the same key names; 'a' gives",
         ),
