@@ -6,15 +6,23 @@
 import warnings
 
 import pytest
+import sklearn.linear_model
+import sklearn.preprocessing
 from sklearn.utils.estimator_checks import parametrize_with_checks as on_arrays
 
 from metatensor.sklearn import (
     PCA,
+    AdditiveRegressor,
+    BlockwiseRegressor,
+    BlockwiseTransformer,
+    CompositionRegressor,
     CURSelector,
+    DummyRegressor,
     FPSSelector,
     KernelRidge,
     KeysToProperties,
     KeysToSamples,
+    KeysTransformer,
     MeanOverSamples,
     Normalizer,
     Nystroem,
@@ -25,6 +33,7 @@ from metatensor.sklearn import (
     SparseKernelRidge,
     StandardScaler,
     SumOverSamples,
+    TransformedTarget,
     VarianceThreshold,
 )
 from metatensor.sklearn.testing import parametrize_with_checks
@@ -40,9 +49,22 @@ FOR_ARRAYS = [
     Ridge(alpha=0.1, alpha_type="relative", solver="svd"),
     Ridge(solver="lstsq"),
     Ridge(solver="dual"),
+    RidgeCV(),
+    Nystroem(n_components=5),
+    KernelRidge(),
+    KernelRidge(kernel="rbf"),
+    SparseKernelRidge(n_components=20),
+    DummyRegressor(),
+    DummyRegressor("median"),
+    AdditiveRegressor([("mean", DummyRegressor()), ("rest", Ridge(1e-3))]),
+    TransformedTarget(Ridge(1e-3), StandardScaler()),
+    BlockwiseRegressor(sklearn.linear_model.Ridge()),
+    BlockwiseTransformer(sklearn.preprocessing.StandardScaler()),
 ]
 ESTIMATORS = [
     *FOR_ARRAYS,
+    CompositionRegressor(),
+    KeysTransformer([("scale", StandardScaler(), {})]),
     KeysToProperties(KEYS),
     KeysToSamples(KEYS),
     KeysToSamples("neighbor_type", unknown="ignore"),
