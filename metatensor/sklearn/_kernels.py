@@ -12,6 +12,7 @@ position of the row of features that it belongs to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -19,7 +20,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays
+from metatensor import _arrays, _checks
+from metatensor.sklearn import _base
 
 Array: TypeAlias = _arrays.Array
 Positions = npt.NDArray[np.intp]
@@ -100,42 +102,43 @@ class Kernel:
         A, B = _TABLE[self.name].first(self, _products(x, z))
         xp = _arrays.namespace(x)
         result = _at(A, rows) * (u @ xp.matrix_transpose(z))
-        if _is_zero(B):
+        if is_zero(B):
             return result
         return result + _at(B, rows) * xp.sum(u * _arrays.take(x, rows), axis=1, keepdims=True)
 
-    def second(
-        self, x: Array, z: Array, u: Array, u_rows: Positions, v: Array, v_rows: Positions
-    ) -> Array:
-        """Return the mixed derivatives, along u at x and v at z, (n_u, n_v).
+    def first_terms(self, x: Array, z: Array) -> First:
+        """Return the coefficients of first derivatives, each (n_x, n_z) or 0.0."""
+        return First(*_as_arrays(_TABLE[self.name].first(self, _products(x, z)), x, z))
 
-        Parameters
-        ----------
-        x, z : array, (n_x, n_features) and (n_z, n_features)
-        u, v : array, (n_u, n_features) and (n_v, n_features)
-            directions at x and at z
-        u_rows, v_rows : array of int, (n_u,) and (n_v,)
-            which row of x, or of z, each direction belongs to
+    def second_terms(self, x: Array, z: Array) -> Second:
+        """Return the coefficients of mixed derivatives, each (n_x, n_z) or 0.0."""
+        return Second(*_as_arrays(_TABLE[self.name].second(self, _products(x, z)), x, z))
 
-        """
-        xp = _arrays.namespace(x)
-        own_x, own_z = _arrays.take(x, u_rows), _arrays.take(z, v_rows)
-        products = {
-            "uv": u @ xp.matrix_transpose(v),
-            "uz": u @ xp.matrix_transpose(own_z),
-            "xv": own_x @ xp.matrix_transpose(v),
-            "ux": xp.sum(u * own_x, axis=1)[:, None],
-            "zv": xp.sum(own_z * v, axis=1)[None, :],
-        }
-        terms = _TABLE[self.name].second(self, _products(x, z))
-        result = 0.0
-        for coefficient, first, last in zip(
-            terms, ("uv", "uz", "ux", "uz", "ux"), ("", "xv", "xv", "zv", "zv"), strict=True
-        ):
-            if not _is_zero(coefficient):
-                factor = products[first] * products[last] if last else products[first]
-                result = result + _at(_at(coefficient, u_rows), v_rows, axis=1) * factor
-        return result
+
+@dataclass(frozen=True)
+class Custom:
+    """A function that is a kernel, whose derivatives are not known.
+
+    Parameters
+    ----------
+    function : callable
+        of rows (n_x, n_features) and (n_z, n_features), returns (n_x, n_z)
+
+    """
+
+    function: Callable[[Array, Array], Array]
+
+    def values(self, x: Array, z: Array) -> Array:
+        """Return k of all pairs of rows, (n_x, n_z)."""
+        values = self.function(x, z)
+        shape, required = getattr(values, "shape", None), (x.shape[0], z.shape[0])
+        if shape is None or tuple(shape) != required:
+            raise ValueError(
+                "`kernel` must return an array with one row for each row of its first argument and "
+                f"one column for each row of its second one, {required}, got "
+                f"{_checks.kind(values) if shape is None else tuple(shape)}"
+            )
+        return values
 
 
 def _products(x: Array, z: Array) -> _Products:
@@ -145,14 +148,23 @@ def _products(x: Array, z: Array) -> _Products:
     )
 
 
-def _is_zero(coefficient: Any) -> bool:
+def is_zero(coefficient: Any) -> bool:
+    """Tell whether a coefficient is zero for all pairs of rows."""
     return isinstance(coefficient, float) and coefficient == 0.0
 
 
-def _at(coefficient: Any, rows: Positions, axis: int = 0) -> Any:
+def _at(coefficient: Any, rows: Positions) -> Any:
     if isinstance(coefficient, float):
         return coefficient
-    return _arrays.take(coefficient, rows, axis=axis)
+    return _arrays.take(coefficient, rows)
+
+
+def _as_arrays(coefficients: tuple[Any, ...], x: Array, z: Array) -> list[Any]:
+    """Return numbers other than zero as arrays."""
+    return [
+        _arrays.full((x.shape[0], z.shape[0]), c, x) if isinstance(c, float) and c != 0.0 else c
+        for c in coefficients
+    ]
 
 
 # ---- the table
@@ -235,3 +247,31 @@ _TABLE: dict[str, _Rules] = {
 
 #: names of kernels with derivatives
 KERNELS = tuple(_TABLE)
+
+
+# ---- parameters of estimators
+
+#: of rows (n_x, n_features) and (n_z, n_features) in double precision, returns (n_x, n_z)
+Function: TypeAlias = Callable[[Array, Array], Array]
+
+
+def check_parameters(kernel: Any, gamma: Any, coef0: Any, degree: Any, others: Any = ()) -> None:
+    """Check the parameters that say which kernel an estimator has, maybe one of others."""
+    names = [*KERNELS, *others]
+    if not callable(kernel) and kernel not in names:
+        raise ValueError(f"`kernel` must be one of {names}, or a callable, got {kernel!r}")
+    _base.check_not_negative(degree, "degree", "a number")
+    if gamma is not None:
+        _base.check_not_negative(gamma, "gamma", "a number or None")
+    if not math.isfinite(coef0):
+        raise ValueError(f"`coef0` must be finite, got {coef0}")
+
+
+def of_parameters(
+    kernel: str | Function, gamma: float | None, coef0: float, degree: float, n_features: int
+) -> Kernel | Custom:
+    """Return the kernel for a block; gamma is 1/n_features by default."""
+    if callable(kernel):
+        return Custom(kernel)
+    gamma = 1 / max(n_features, 1) if gamma is None else gamma
+    return Kernel(kernel, float(gamma), float(coef0), float(degree))

@@ -50,8 +50,8 @@ class Pair(NamedTuple):
         return _alignment.find_gradient_rows(wanted, given, self.samples)
 
 
-def match_keys(wanted: Labels, given: Labels, names: Names) -> list[int]:
-    """Return for each key the position of the one key that agrees in all its dimensions.
+def agreeing_keys(wanted: Labels, given: Labels, names: Names) -> list[Positions]:
+    """Return for each key the positions of all keys that agree in all its dimensions.
 
     A lone dimension "_" says nothing, and agrees with every key.
     """
@@ -66,18 +66,26 @@ def match_keys(wanted: Labels, given: Labels, names: Names) -> list[int]:
     table = _alignment.columns(given, dimensions)
     for entry, row in zip(wanted, _alignment.columns(wanted, dimensions)):
         found = np.flatnonzero((table == row).all(axis=1))
-        if len(found) > 1:
-            others = [name for name in given._names if name not in dimensions]
-            raise ValueError(
-                f"{len(found)} blocks of {names.given} match the key {entry.print()} of "
-                f"{names.wanted}, exactly one is required; move {others} to the properties with "
-                f"`KeysToProperties({others})`"
-            )
         if len(found) == 0:
             keys = _base.entries_text(given)
             raise ValueError(
                 f"no block of {names.given} matches the key {entry.print()} of {names.wanted}, "
                 f"there are: {keys}"
+            )
+        positions.append(found)
+    return positions
+
+
+def match_keys(wanted: Labels, given: Labels, names: Names) -> list[int]:
+    """Return for each key the position of the one key that agrees in all its dimensions."""
+    positions = []
+    for entry, found in zip(wanted, agreeing_keys(wanted, given, names)):
+        if len(found) > 1:
+            others = [name for name in given._names if name not in wanted._names]
+            raise ValueError(
+                f"{len(found)} blocks of {names.given} match the key {entry.print()} of "
+                f"{names.wanted}, exactly one is required; move {others} to the properties with "
+                f"`KeysToProperties({others})`"
             )
         positions.append(int(found[0]))
     return positions
