@@ -284,8 +284,8 @@ def _without(basis: Matrix, rest: Matrix, complete: bool) -> Matrix:
     n_rows, n_directions = basis.shape[1:]
     if complete or n_rows <= n_directions:
         product = basis @ transposed
-        solved: Matrix = np.linalg.solve(product if complete else np.eye(n_rows) - product, rest)
-        return solved
+        product = product if complete else np.eye(n_rows) - product
+        return np.asarray(np.linalg.solve(product, rest), dtype=np.float64)
     inner = np.eye(n_directions) - transposed @ basis
     return np.asarray(rest + basis @ np.linalg.solve(inner, transposed @ rest))
 
