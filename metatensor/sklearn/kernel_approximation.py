@@ -113,7 +113,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
     >>> phi = step.transform(X).block().values
     >>> (phi @ phi.T).round(3)
     array([[1.   , 0.607, 0.011],
-           [0.607, 0.385, 0.135],
+           [0.607, 0.384, 0.135],
            [0.011, 0.135, 1.   ]])
 
     """
@@ -337,9 +337,7 @@ class _KernelMap:
     The kernels of samples that are close differ in their last digits, which the matrix magnifies.
     """
 
-    def __init__(
-        self, kernel: Kernel | Custom, inducing: TensorBlock, matrix: TensorBlock
-    ) -> None:
+    def __init__(self, kernel: Kernel | Custom, inducing: TensorBlock, matrix: TensorBlock) -> None:
         self._kernel = kernel
         self._inducing = inducing._values
         self._matrix = matrix._values
