@@ -39,7 +39,7 @@ FLOORS = [
 KNOWS_LIBRARIES, FREE_FLOOR = 1, 4
 ARRAY_LIBRARIES = {"torch", "jax", "cupy", "dask", "array_api_compat", "array_api_strict"}
 NOT_LOADED = ARRAY_LIBRARIES - {"array_api_compat"} | {"sklearn", "ase", "matplotlib", "hypothesis"}
-LONGEST_CHAIN = 12
+LONGEST_CHAIN = 13
 #: operators are methods of blocks and maps, what they do is an operation: the only imports upwards,
 #: when an operator is used and not at load
 UPWARD = {

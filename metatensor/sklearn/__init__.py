@@ -1,27 +1,39 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
+from metatensor.sklearn.decomposition import PCA
 from metatensor.sklearn.feature_extraction import (
     KeysToProperties,
     KeysToSamples,
     MeanOverSamples,
     SumOverSamples,
 )
-from metatensor.sklearn.feature_selection import VarianceThreshold
+from metatensor.sklearn.feature_selection import CURSelector, FPSSelector, VarianceThreshold
+from metatensor.sklearn.kernel_approximation import Nystroem
 from metatensor.sklearn.kernel_ridge import KernelRidge
 from metatensor.sklearn.linear_model import Ridge, RidgeCV
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
+from metatensor.sklearn.polynomials import PolynomialFeatures
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
+from metatensor.sklearn.sample_selection import SampleSelector
+from metatensor.sklearn.sparse_kernel_ridge import SparseKernelRidge
 
 __all__ = [
+    "CURSelector",
+    "FPSSelector",
     "KernelRidge",
     "KeysToProperties",
     "KeysToSamples",
     "MeanOverSamples",
     "Normalizer",
+    "Nystroem",
+    "PCA",
+    "PolynomialFeatures",
     "Ridge",
     "RidgeCV",
     "Rows",
+    "SampleSelector",
+    "SparseKernelRidge",
     "StandardScaler",
     "SumOverSamples",
     "VarianceThreshold",

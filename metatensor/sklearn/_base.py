@@ -160,8 +160,8 @@ def is_invariant(key: LabelsEntry, block: TensorBlock) -> bool:
     names = key._labels._names
     return (
         all(len(labels) == 1 for labels in block._components)
-        and ("o3_lambda" not in names or key["o3_lambda"] == 0)
-        and ("o3_sigma" not in names or key["o3_sigma"] == 1)
+        and ("o3_lambda" not in names or int(key["o3_lambda"]) == 0)
+        and ("o3_sigma" not in names or int(key["o3_sigma"]) == 1)
     )
 
 

@@ -12,6 +12,7 @@ position of the row of features that it belongs to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metatensor import _arrays, _checks
+from metatensor.sklearn import _base
 
 Array: TypeAlias = _arrays.Array
 Positions = npt.NDArray[np.intp]
@@ -245,3 +247,31 @@ _TABLE: dict[str, _Rules] = {
 
 #: names of kernels with derivatives
 KERNELS = tuple(_TABLE)
+
+
+# ---- parameters of estimators
+
+#: of rows (n_x, n_features) and (n_z, n_features) in double precision, returns (n_x, n_z)
+Function: TypeAlias = Callable[[Array, Array], Array]
+
+
+def check_parameters(kernel: Any, gamma: Any, coef0: Any, degree: Any, others: Any = ()) -> None:
+    """Check the parameters that say which kernel an estimator has, maybe one of others."""
+    names = [*KERNELS, *others]
+    if not callable(kernel) and kernel not in names:
+        raise ValueError(f"`kernel` must be one of {names}, or a callable, got {kernel!r}")
+    _base.check_not_negative(degree, "degree", "a number")
+    if gamma is not None:
+        _base.check_not_negative(gamma, "gamma", "a number or None")
+    if not math.isfinite(coef0):
+        raise ValueError(f"`coef0` must be finite, got {coef0}")
+
+
+def of_parameters(
+    kernel: str | Function, gamma: float | None, coef0: float, degree: float, n_features: int
+) -> Kernel | Custom:
+    """Return the kernel for a block; gamma is 1/n_features by default."""
+    if callable(kernel):
+        return Custom(kernel)
+    gamma = 1 / max(n_features, 1) if gamma is None else gamma
+    return Kernel(kernel, float(gamma), float(coef0), float(degree))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,23 @@ from metatensor import _arrays
 from metatensor.sklearn import _base
 
 Array = npt.NDArray[np.float64]
+
+
+def folded_rows(
+    values: _arrays.Array, weights: Array
+) -> Iterator[tuple[_arrays.Array, _arrays.Array]]:
+    """Cut values (n_samples, ..., n_properties) into float64 rows, and weights (n_samples,) too.
+
+    Component axes are folded into rows, which all have the weight of their sample: a pair is
+    (n_rows, n_properties), (n_rows, 1).
+    """
+    row_size = math.prod(values.shape[1:])
+    for chunk in _base.chunks(len(weights), 8 * row_size):
+        part = _base.to_float64(values[chunk, ...])
+        n_components = math.prod(part.shape[1:-1])
+        shape = (part.shape[0] * n_components, part.shape[-1])
+        rows = _arrays.namespace(part).reshape(part, shape)
+        yield rows, _arrays.from_host(np.repeat(weights[chunk], n_components)[:, None], rows)
 
 
 class Moments:
@@ -29,16 +46,11 @@ class Moments:
 
     def add(self, values: _arrays.Array, weights: Array) -> None:
         """Add values (n_samples, ..., n_properties) with weights (n_samples,)."""
-        row_size = math.prod(values.shape[1:])
-        for chunk in _base.chunks(len(weights), 8 * row_size):
-            part = _base.to_float64(values[chunk, ...])
-            xp = _arrays.namespace(part)
-            n_components = row_size // max(part.shape[-1], 1)
-            rows = xp.reshape(part, (part.shape[0] * n_components, part.shape[-1]))
-            column = _arrays.from_host(np.repeat(weights[chunk], n_components)[:, None], rows)
-            self._add_rows(xp, rows, column)
+        for rows, column in folded_rows(values, weights):
+            self._add_rows(rows, column)
 
-    def _add_rows(self, xp: Any, rows: _arrays.Array, weights: _arrays.Array) -> None:
+    def _add_rows(self, rows: _arrays.Array, weights: _arrays.Array) -> None:
+        xp = _arrays.namespace(rows)
         weight = float(xp.sum(weights))
         if weight == 0:
             return

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_array
 
 from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
-from metatensor.sklearn import _base
+from metatensor.sklearn import _alignment, _base
 from metatensor.tensor import TensorMap
 
 
@@ -34,15 +36,37 @@ class TensorTransformer(TransformerMixin, _base.TensorEstimator):
         """Whether it was fitted to labelled data, and not to an array."""
         return hasattr(self, "feature_labels_in_")
 
-    def _learnt(self, keys: Labels, rows: list[_arrays.Array]) -> Any:
-        """Return what was learnt, a number for each property: as a map, or an array for arrays."""
+    def _learnt(
+        self, keys: Labels, rows: list[_arrays.Array], labels: Iterable[Labels] | None = None
+    ) -> Any:
+        """Return what was learnt, a number for each property: as a map, or an array for arrays.
+
+        The properties of a map are those of X, if there are no other labels for them.
+        """
         if not self._is_labelled:
             return rows[0]
+        labels = self.feature_labels_in_.values() if labels is None else labels
         blocks = [
             TensorBlock._of(row[None, :], Labels.single(), (), properties)
-            for row, properties in zip(rows, self.feature_labels_in_.values(), strict=True)
+            for row, properties in zip(rows, labels, strict=True)
         ]
         return TensorMap._of(keys, blocks)
+
+    def _transformed(self, X: Any, given: dict[LabelsEntry, Labels]) -> TensorMap:
+        """Return what `transform` gave with these properties, which may come in any order."""
+        self._check_container(X)
+        if _base.is_tensor(X):
+            return _with_given_properties(_base.to_tensor(X), given)
+        matrix = check_array(X, dtype=_base.float_dtypes(X))
+        (properties,) = given.values()
+        if matrix.shape[1] != len(properties):
+            raise ValueError(
+                f"X must have the {len(properties)} columns that `transform` gives, got "
+                f"{matrix.shape[1]}"
+            )
+        tensor = _base.from_matrix(matrix, "feature")
+        block = _alignment.with_properties(tensor._blocks[0], properties)
+        return TensorMap._of(tensor._keys, [block])
 
     def set_output(self, *, transform: str | None = None) -> TensorTransformer:
         """Say in which container arrays come out; labelled data stay as they are.
@@ -122,6 +146,21 @@ class LabelTransformer(TransformerMixin, _base.TensorEstimator):
         tags.input_tags.two_d_array = False
         tags.no_validation = True
         return tags
+
+
+def _with_given_properties(tensor: TensorMap, given: dict[LabelsEntry, Labels]) -> TensorMap:
+    """Return the blocks with the properties in the order in which they were given."""
+    blocks, none = [], Labels.empty(["_"])
+    for key, block in tensor.items():
+        properties, got = given.get(key, none), block._properties
+        if not _alignment.same_entries(properties, got):
+            raise ValueError(
+                "X must have the properties that `transform` gives, in the block with key "
+                f"{key.print()} these are {_base.entries_text(properties) or 'none'}, "
+                f"got {_base.entries_text(got) or 'none'}"
+            )
+        blocks.append(_alignment.take_properties(block, properties))
+    return TensorMap._of(tensor._keys, blocks, tensor._info)
 
 
 def feature_names(features: dict[LabelsEntry, Labels]) -> npt.NDArray[np.object_]:

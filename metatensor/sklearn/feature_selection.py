@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.feature_selection import SelectorMixin
-from sklearn.utils.validation import check_array, check_is_fitted
+import scipy.linalg
+from sklearn.utils import check_random_state
 
-from metatensor import _arrays
+from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
-from metatensor.sklearn import _alignment, _base
-from metatensor.sklearn._moments import Moments
-from metatensor.sklearn._transformation import TensorTransformer, feature_names
-from metatensor.tensor import TensorMap
+from metatensor.sklearn import _base, _selection
+from metatensor.sklearn._counts import fractions
+from metatensor.sklearn._least_squares import NormalEquations
+from metatensor.sklearn._moments import Moments, folded_rows
+from metatensor.sklearn._property_selection import PropertySelector
+
+if TYPE_CHECKING:
+    from typing import Self
 
 Array = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.intp]
 
 
-class VarianceThreshold(TensorTransformer, SelectorMixin):
+class VarianceThreshold(PropertySelector):
     """Keep the properties whose variance exceeds a threshold.
 
     Component axes are folded into rows, so that all components of a property stay or go. Blocks
@@ -111,125 +116,8 @@ class VarianceThreshold(TensorTransformer, SelectorMixin):
         self.variances_ = self._learnt(
             tensor._keys, [_arrays.from_host(variance, like) for variance in variances]
         )
-        self._mask = np.concatenate(masks)
-        self._properties = {key: block._properties for key, block in tensor.items()}
-        self._kept = {
-            key: properties._like(properties._table[mask])
-            for (key, properties), mask in zip(self._properties.items(), masks, strict=True)
-        }
-        self.support_ = self._kept if self._is_labelled else self._mask
+        self._keep(tensor, masks)
         return self
-
-    def get_support(self, indices: bool = False) -> npt.NDArray[Any]:
-        """Return which properties are kept, those of all blocks one after the other.
-
-        Parameters
-        ----------
-        indices : bool, default=False
-            give their positions instead of a mask
-
-        Returns
-        -------
-        array of bool (n_features,), or of int (n_kept_features,)
-
-        """
-        support: npt.NDArray[Any] = super().get_support(indices)
-        return support
-
-    def _get_support_mask(self) -> npt.NDArray[np.bool_]:
-        check_is_fitted(self)
-        return self._mask.copy()
-
-    def transform(self, X: Any) -> Any:
-        """Leave out properties.
-
-        Parameters
-        ----------
-        X : TensorMap, Rows, or array (n_samples, n_features)
-            with the keys and properties of the X in `fit`; blocks may be absent
-
-        Returns
-        -------
-        TensorMap, Rows or array
-            like X
-
-        """
-        tensor = _base.to_tensor(self._labelled_features(X))
-        return self._with_properties(X, tensor, self._kept)
-
-    def inverse_transform(self, X: Any) -> Any:
-        """Fill in zeros for the properties that were left out.
-
-        Parameters
-        ----------
-        X : TensorMap, Rows, or array (n_samples, n_kept_features)
-            what `transform` gives
-
-        Returns
-        -------
-        TensorMap, Rows or array
-            like X
-
-        """
-        self._check_container(X)
-        if _base.is_tensor(X):
-            tensor = _base.to_tensor(X)
-            self._check_kept(tensor)
-        else:
-            tensor = self._kept_columns(X)
-        return self._with_properties(X, tensor, self._properties)
-
-    def _with_properties(
-        self, X: Any, tensor: TensorMap, properties: dict[LabelsEntry, Labels]
-    ) -> Any:
-        blocks = [
-            _alignment.take_properties(block, properties[key]) for key, block in tensor.items()
-        ]
-        if not _base.is_tensor(X):
-            return blocks[0]._values
-        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
-
-    def _check_kept(self, tensor: TensorMap) -> None:
-        none = Labels.empty(["_"])
-        for key, block in tensor.items():
-            kept, got = self._kept.get(key, none), block._properties
-            if not _alignment.same_entries(kept, got):
-                raise ValueError(
-                    "X must have the properties that `transform` gives, in the block with key "
-                    f"{key.print()} these are {_base.entries_text(kept) or 'none'}, "
-                    f"got {_base.entries_text(got) or 'none'}"
-                )
-
-    def _kept_columns(self, X: Any) -> TensorMap:
-        """Return an array as a map with one block, whose properties are those that are kept."""
-        matrix = check_array(X, dtype=_base.float_dtypes(X))
-        (kept,) = self._kept.values()
-        if matrix.shape[1] != len(kept):
-            raise ValueError(
-                f"X must have the {len(kept)} columns that `transform` gives, got {matrix.shape[1]}"
-            )
-        tensor = _base.from_matrix(matrix, "feature")
-        block = _alignment.with_properties(tensor._blocks[0], kept)
-        return TensorMap._of(tensor._keys, [block])
-
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return the names of the properties that are kept.
-
-        Parameters
-        ----------
-        input_features : sequence of str, optional
-            names of the columns of arrays; not used for labelled data
-
-        Returns
-        -------
-        array of str, (n_kept_features,)
-
-        """
-        check_is_fitted(self)
-        if self._is_labelled:
-            return feature_names(self._kept)
-        names: npt.NDArray[np.object_] = super().get_feature_names_out(input_features)
-        return names
 
 
 def _variance(key: LabelsEntry, block: TensorBlock) -> Array:
@@ -243,3 +131,235 @@ def _variance(key: LabelsEntry, block: TensorBlock) -> Array:
     constant = _arrays.namespace(values).all(values == values[:1, ...], axis=axes)
     # what is constant may have a variance by rounding
     return np.where(_arrays.to_host(constant), 0.0, moments.variance)
+
+
+class _ChosenProperties(PropertySelector):
+    """What chooses properties one by one, given the scalar products of all of them."""
+
+    n_to_select: Any
+    order_: dict[LabelsEntry, Labels] | Positions
+    scores_: Any
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Choose the properties to keep.
+
+        Parameters
+        ----------
+        X : TensorMap, Rows, or array (n_samples, n_features)
+            without NaN; gradients do not count
+        y : None
+            not used
+
+        Returns
+        -------
+        self
+            fitted
+
+        Raises
+        ------
+        ValueError
+            if a parameter is not possible, or nothing can be chosen
+
+        """
+        tensor = _base.to_tensor(self._labelled_features(X, reset=True))
+        _base.check_finite(tensor, "X")
+        limits = [len(block._properties) for block in tensor]
+        counts = fractions(self.n_to_select, tensor._keys, limits, "n_to_select", "properties")
+        choices = self._choices([_scalar_products(block) for block in tensor], counts)
+        if not any(len(positions) for positions, _ in choices):
+            raise ValueError(f"{type(self).__name__} needs properties that are not zero in X")
+        masks = [
+            np.isin(np.arange(limit), positions)
+            for limit, (positions, _) in zip(limits, choices, strict=True)
+        ]
+        self._keep(tensor, masks)
+        order = {
+            key: block._properties._like(block._properties._table[positions])
+            for (key, block), (positions, _) in zip(tensor.items(), choices, strict=True)
+        }
+        like = _base.to_float64(tensor._blocks[0]._values[:0, ...])
+        scores = [_arrays.from_host(scores, like) for _, scores in choices]
+        self.scores_ = self._learnt(tensor._keys, scores, order.values())
+        self.order_ = order if self._is_labelled else choices[0][0]
+        return self
+
+    def _choices(self, grams: list[Array], counts: list[int]) -> list[tuple[Positions, Array]]:
+        """Return for each block the chosen properties, and their scores."""
+        raise NotImplementedError
+
+
+class FPSSelector(_ChosenProperties):
+    """Keep properties that are far from each other: farthest point sampling.
+
+    Properties are chosen one by one, each as far as possible from those before it; the distance
+    is that of the columns, ``sqrt(sum((x_i - x_j)**2))`` over samples and components. It does not
+    change with rotations, so that this is for all kinds of blocks: component axes are folded into
+    rows, and all components of a property stay or go.
+
+    Gradients: the same properties are kept; they do not count in `fit`.
+
+    Plain 2-D arrays are taken as well.
+
+    Parameters
+    ----------
+    n_to_select : int, float, None, or dict of these by key, default=None
+        how many properties to keep in each block: a number (blocks with fewer keep all), a
+        fraction, or half of them for None. Keys of a dict are those of X, as entries or tuples
+    initialize : {"norm", "random"} or int, default="norm"
+        what to choose first in each block: the property with the largest sum of squares, any, or
+        the one at this position
+    random_state : int, RandomState or None, default=None
+        for ``initialize="random"``
+
+    Attributes
+    ----------
+    support_ : dict of LabelsEntry to Labels, or array of bool (n_features,)
+        the properties of each block that are kept, in the order of X; a mask for arrays
+    order_ : dict of LabelsEntry to Labels, or array of int (n_kept_features,)
+        the same in the order of their choice; positions for arrays
+    scores_ : TensorMap or array (n_kept_features,)
+        distance of each property in `order_` to the nearest of those before it (the Hausdorff
+        distance of these to all properties); infinity for the first one
+    n_features_in_ : int
+        number of properties of all blocks together
+    feature_labels_in_ : dict of LabelsEntry to Labels
+        the properties of each block, for labelled data
+    feature_names_in_ : array of str
+        names of the columns, for data frames
+
+    See Also
+    --------
+    CURSelector : choose what explains the most
+    SampleSelector : choose samples
+
+    Notes
+    -----
+    The algorithm is that of Eldar, Lindenbaum, Porat and Zeevi, IEEE Trans. Image Process. 6, 1305
+    (1997), and works on the matrix of all scalar products of properties. Fewer properties are kept
+    if those that are left coincide with chosen ones. Distances below 1e-7 of the norm count as
+    zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> from metatensor.sklearn import FPSSelector
+    >>> values = np.array([[3.0, 2.9, 0.1], [4.0, 4.1, 0.1]])
+    >>> block = TensorBlock(values, Labels.range("system", 2), [], Labels.range("n", 3))
+    >>> X = TensorMap(Labels.single(), [block])
+    >>> FPSSelector(n_to_select=2).fit_transform(X).block().properties
+    Labels
+        n
+        1
+        2
+
+    """
+
+    def __init__(
+        self, n_to_select: Any = None, *, initialize: Any = "norm", random_state: Any = None
+    ) -> None:
+        self.n_to_select = n_to_select
+        self.initialize = initialize
+        self.random_state = random_state
+
+    def _choices(self, grams: list[Array], counts: list[int]) -> list[tuple[Positions, Array]]:
+        random, choices = check_random_state(self.random_state), []
+        for gram, count in zip(grams, counts, strict=True):
+            if not count:
+                choices.append((np.zeros(0, dtype=np.intp), np.zeros(0)))
+                continue
+            first = _selection.starting_point(np.diagonal(gram), self.initialize, random)
+            positions, squares = _selection.farthest_of_gram(gram, count, first)
+            choices.append((positions, np.sqrt(squares)))
+        return choices
+
+
+class CURSelector(_ChosenProperties):
+    """Keep the properties that explain the most of all others: CUR decomposition.
+
+    Properties are chosen one by one, each with the largest leverage (the sum of squares of its
+    entries in the first right singular vectors), and all are made orthogonal to it before the next
+    choice. Component axes are folded into rows, and all components of a property stay or go: the
+    choice does not change with rotations, so that this is for all kinds of blocks. No mean is
+    removed.
+
+    Gradients: the same properties are kept; they do not count in `fit`.
+
+    Plain 2-D arrays are taken as well.
+
+    Parameters
+    ----------
+    n_to_select : int, float, None, or dict of these by key, default=None
+        how many properties to keep in each block: a number (blocks with fewer keep all), a
+        fraction, or half of them for None. Keys of a dict are those of X, as entries or tuples
+    n_singular : int, default=1
+        number of singular vectors that count
+
+    Attributes
+    ----------
+    support_ : dict of LabelsEntry to Labels, or array of bool (n_features,)
+        the properties of each block that are kept, in the order of X; a mask for arrays
+    order_ : dict of LabelsEntry to Labels, or array of int (n_kept_features,)
+        the same in the order of their choice; positions for arrays
+    scores_ : TensorMap or array (n_kept_features,)
+        leverage of each property in `order_` when it was chosen
+    n_features_in_ : int
+        number of properties of all blocks together
+    feature_labels_in_ : dict of LabelsEntry to Labels
+        the properties of each block, for labelled data
+    feature_names_in_ : array of str
+        names of the columns, for data frames
+
+    See Also
+    --------
+    FPSSelector : choose what is far from each other
+    SampleSelector : choose samples
+
+    Notes
+    -----
+    The algorithm is that of Imbalzano, Anelli, Giofré, Klees, Behler and Ceriotti, J. Chem. Phys.
+    148, 241730 (2018), and works on the matrix of all scalar products of properties. Fewer
+    properties are kept if they explain all others, to 1e-7 of the norm of the block.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> from metatensor.sklearn import CURSelector
+    >>> values = np.array([[3.0, 6.0, 0.1], [4.0, 8.0, 0.0]])
+    >>> block = TensorBlock(values, Labels.range("system", 2), [], Labels.range("n", 3))
+    >>> X = TensorMap(Labels.single(), [block])
+    >>> CURSelector(n_to_select=2).fit_transform(X).block().properties
+    Labels
+        n
+        1
+        2
+
+    """
+
+    def __init__(self, n_to_select: Any = None, *, n_singular: int = 1) -> None:
+        self.n_to_select = n_to_select
+        self.n_singular = n_singular
+
+    def _choices(self, grams: list[Array], counts: list[int]) -> list[tuple[Positions, Array]]:
+        if _checks.require_int(self.n_singular, "n_singular") < 1:
+            raise ValueError(f"`n_singular` must be from 1 on, got {self.n_singular}")
+        return [
+            _selection.leverage(_root(gram), count, self.n_singular)
+            for gram, count in zip(grams, counts, strict=True)
+        ]
+
+
+def _scalar_products(block: TensorBlock) -> Array:
+    """Return the scalar products of properties, over samples and components."""
+    sums = NormalEquations(len(block._properties), 0, centered=False)
+    for rows, weights in folded_rows(block._values, np.ones(len(block._samples))):
+        sums.add(rows, rows[:, :0], weights)
+    return sums.reduced().features
+
+
+def _root(gram: Array) -> Array:
+    """Return rows with these scalar products."""
+    squares, vectors = scipy.linalg.eigh(gram, check_finite=False)
+    root: Array = vectors * np.sqrt(np.maximum(squares, 0.0))
+    return root

@@ -210,3 +210,35 @@ def features(X):
     """Features of systems, in one block."""
     moved = X.keys_to_properties(["center_type", "neighbor_type"])
     return SumOverSamples().transform(moved)
+
+
+@pytest.fixture(scope="session")
+def spherical():
+    """Random blocks of several o3_lambda, with an offset and gradients of some samples."""
+    rng = np.random.default_rng(4)
+    keys = labels(["o3_lambda", "o3_sigma"], [[0, 1], [1, 1], [2, 1], [1, -1]])
+    samples = labels(["system", "atom"], [[n // 3, n % 3] for n in range(11)])
+    rows = labels(["sample", "system", "atom"], [[n, n // 3, a] for n in (7, 2, 5) for a in (0, 2)])
+    properties = labels(["n"], [[2], [5], [3], [9]])
+    blocks = []
+    for degree in keys.values[:, 0]:
+        components = [labels(["o3_mu"], [[m] for m in range(-degree, degree + 1)])]
+        shape = (2 * degree + 1, len(properties))
+        values = (rng.normal(size=(11, *shape)) + 2) * [1.0, 3.0, 0.1, 0.5]
+        block = TensorBlock(values, samples, components, properties)
+        gradient = TensorBlock(
+            rng.normal(size=(len(rows), 3, *shape)),
+            rows,
+            [Labels.range("xyz", 3), *components],
+            properties,
+        )
+        block.add_gradient("positions", gradient)
+        blocks.append(block)
+    return TensorMap(keys, blocks)
+
+
+@pytest.fixture(scope="session")
+def rotation():
+    """A proper rotation."""
+    matrix, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
+    return matrix * np.linalg.det(matrix)

@@ -195,6 +195,41 @@ def test_alpha_for_each_property(features, y, make, solver):
     check_same(model, *reference(features, y, alpha[0], {"positions": 1.0, "strain": 1.0}))
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("per_property", [False, True])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_everything_together(features, y, make, solver, relative, per_property, intercept):
+    rng = np.random.default_rng(18)
+    properties, n = features.block().properties, len(y.block())
+    alpha = rng.uniform(1e-5, 1e-3, size=16) if per_property else np.full(16, 1e-4)
+    v = rng.uniform(0, 2, size=n)
+    g = balanced(y, v, intercept)
+    rows, targets, weights = stacked(features, y, g, v, intercept)
+    if intercept:  # on centered rows and by normal equations, unlike `reference`
+        mean = np.average(rows[:n, :-1], axis=0, weights=v)
+        target_mean = np.average(targets[:n], axis=0, weights=v)
+        rows[:n, :-1] -= mean
+        targets[:n] -= target_mean
+    rows = np.sqrt(weights)[:, None] * rows[:, :-1]
+    gram = rows.T @ rows
+    penalty = alpha * (np.trace(gram) / 16 if relative else 1.0)
+    moment = rows.T @ (np.sqrt(weights)[:, None] * targets)
+    expected = np.linalg.solve(gram + np.diag(penalty), moment)
+    constant = target_mean - mean @ expected if intercept else np.zeros(1)
+
+    if per_property:
+        alpha = make.one_block(TensorBlock(alpha[None, :], Labels.single(), [], properties))
+    model = Ridge(
+        alpha=alpha if per_property else 1e-4,
+        alpha_type="relative" if relative else "absolute",
+        fit_intercept=intercept,
+        gradient_weights="balanced",
+        solver=solver,
+    ).fit(features, y, sample_weight=v)
+    check_same(model, expected.T, constant, rtol=1e-8)
+
+
 def two_targets(y, make):
     """The energies, and half of them plus one, as two properties."""
     block = y.block()
@@ -577,6 +612,19 @@ def test_batches_are_as_good_as_all_at_once(features, y, solver, gradient_weight
     np.testing.assert_allclose(
         model.predict(X).tensor.block().values, at_once.predict(X).tensor.block().values
     )
+
+
+def test_batches_can_come_from_a_generator(features, y):
+    X, y = as_rows(features, y)
+    weights = np.linspace(0.5, 1, 16)
+    model = Ridge(alpha=1e-3).fit(X[:3], y[:3])  # is forgotten
+    assert model.fit_batches((X[n : n + 5], y[n : n + 5]) for n in range(0, 16, 5)) is model
+    assert_same_models(model, Ridge(alpha=1e-3).fit(X, y), rtol=1e-10)
+    parts = [slice(0, 9), slice(9, 16)]
+    model.fit_batches([(X[part], y[part], weights[part]) for part in parts])
+    assert_same_models(model, Ridge(alpha=1e-3).fit(X, y, sample_weight=weights), rtol=1e-10)
+    with pytest.raises(ValueError, match="must have at least one"):
+        Ridge().fit_batches([])
 
 
 def test_batches_can_follow_a_fit_until_it_is_pickled(features, y):

@@ -1,0 +1,392 @@
+"""Fewer properties that carry most of the variance."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+from sklearn.base import ClassNamePrefixFeaturesOutMixin
+from sklearn.utils.validation import check_is_fitted
+
+from metatensor import _arrays, _checks
+from metatensor.block import TensorBlock
+from metatensor.labels import Labels, LabelsEntry
+from metatensor.sklearn import _base, _selection
+from metatensor.sklearn._counts import limited
+from metatensor.sklearn._least_squares import NormalEquations, TriangularRows
+from metatensor.sklearn._moments import folded_rows
+from metatensor.sklearn._transformation import TensorTransformer, feature_names
+from metatensor.tensor import TensorMap
+
+Array = npt.NDArray[np.float64]
+
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
+    """Project properties on the directions of largest variance, block by block.
+
+    Blocks that are not invariant to rotations (with a component axis of more than one entry,
+    "o3_lambda" other than 0 or "o3_sigma" other than 1) have no mean: their directions are those
+    of the largest mean square, where component axes are folded into rows, so that all components
+    of a sample are projected by the same matrix.
+
+    Gradients: multiplied by the same matrix, ``gradient @ components.T``; no mean is removed from
+    them: they stay the derivatives of the values. They do not count in `fit`.
+
+    Plain 2-D arrays are taken as well, as in :class:`sklearn.decomposition.PCA`.
+
+    Parameters
+    ----------
+    n_components : int, float, None, or dict of these by key, default=None
+        how many directions to keep in each block: a number (blocks with fewer keep all), as many
+        as explain more than this fraction of the variance for a float between 0 and 1, or all for
+        None. Keys of a dict are those of X, as entries or tuples
+    whiten : bool, default=False
+        divide the result by its standard deviations; what does not vary is zero then
+    svd_solver : {"auto", "covariance_eigh", "full"}, default="auto"
+        "covariance_eigh", which is also the choice of "auto", sums up the matrix of products of
+        properties; directions whose standard deviation is less than 1e-8 of the largest one are
+        lost in rounding errors. "full" has singular values of triangular factors of the data
+        instead: slower, and exact for small variances
+
+    Attributes
+    ----------
+    components_ : TensorMap or array (n_components, n_features)
+        the directions, sorted by variance; a map has a sample "component" for each one. Their
+        entries of largest size are positive
+    mean_ : TensorMap or array (n_features,)
+        mean of each property, zero for blocks that are not invariant; a map has one sample in each
+        block, as the following ones
+    explained_variance_ : TensorMap or array (n_components,)
+        variance along each direction (with n - 1 in the denominator; n for blocks without a mean)
+    explained_variance_ratio_ : TensorMap or array (n_components,)
+        its fraction of the sum of the variances of all properties
+    singular_values_ : TensorMap or array (n_components,)
+        root of the sum of squares of the projected rows
+    n_components_ : dict of LabelsEntry to int, or int
+        number of directions in each block
+    n_samples_seen_ : array of int (n_blocks,), or int
+        number of rows of each block: of samples, times the component entries
+    n_features_in_ : int
+        number of properties of all blocks together
+    feature_labels_in_ : dict of LabelsEntry to Labels
+        the properties of each block, for labelled data
+    feature_names_in_ : array of str
+        names of the columns, for data frames
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : the transformer for arrays
+    FPSSelector, CURSelector : keep some of the properties as they are
+
+    Notes
+    -----
+    Means and products are summed up in chunks as in Chan, Golub and LeVeque, Am. Stat. 37, 242
+    (1983), and triangular factors as in Demmel, Grigori, Hoemmen and Langou, SIAM J. Sci. Comput.
+    34, A206 (2012), so that memory is needed for the square of the number of properties, not for
+    copies of the data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metatensor import Labels, TensorBlock, TensorMap
+    >>> from metatensor.sklearn import PCA
+    >>> values = np.array([[3.0, 4.0], [6.0, 8.0], [0.0, 0.0]])
+    >>> block = TensorBlock(values, Labels.range("system", 3), [], Labels.range("n", 2))
+    >>> X = TensorMap(Labels.single(), [block])
+    >>> PCA(n_components=1).fit_transform(X).block().values.round(12) + 0.0
+    array([[ 0.],
+           [ 5.],
+           [-5.]])
+
+    """
+
+    components_: Any
+    n_components_: dict[LabelsEntry, int] | int
+    n_samples_seen_: Any
+
+    def __init__(
+        self,
+        n_components: Any = None,
+        *,
+        whiten: bool = False,
+        svd_solver: Literal["auto", "covariance_eigh", "full"] = "auto",
+    ) -> None:
+        self.n_components = n_components
+        self.whiten = whiten
+        self.svd_solver = svd_solver
+
+    def fit(self, X: Any, y: Any = None) -> PCA:
+        """Find the directions.
+
+        Parameters
+        ----------
+        X : TensorMap, Rows, or array (n_samples, n_features)
+            without NaN; gradients do not count
+        y : None
+            not used
+
+        Returns
+        -------
+        PCA
+            self, fitted
+
+        Raises
+        ------
+        ValueError
+            if there are not as many directions as `n_components`, the smaller of the numbers of
+            rows and properties, in any block
+
+        """
+        self.__dict__.pop("_sums", None)
+        self._add(X)
+        rows = [int(self._n_rows[key]) for key in self._sums]
+        return self._finish(rows)
+
+    def partial_fit(self, X: Any, y: Any = None) -> PCA:
+        """Add a batch of data; the result is that of `fit` to all the data so far.
+
+        Parameters
+        ----------
+        X, y
+            as in :meth:`fit`; a batch may lack blocks. While there are fewer rows than
+            `n_components`, there are as many directions as rows
+
+        Returns
+        -------
+        PCA
+            self
+
+        """
+        self._add(X)
+        return self._finish([self.n_features_in_] * len(self._sums))
+
+    def _add(self, X: Any) -> None:
+        """Add the rows of all blocks to the sums."""
+        if self.svd_solver not in ("auto", "covariance_eigh", "full"):
+            raise ValueError(
+                f"`svd_solver` must be 'auto', 'covariance_eigh' or 'full', got {self.svd_solver!r}"
+            )
+        first = not hasattr(self, "_sums")
+        tensor = _base.to_tensor(self._labelled_features(X, reset=first))
+        _base.check_finite(tensor, "X")
+        if first:
+            self._keys = tensor._keys
+            kind = TriangularRows if self.svd_solver == "full" else NormalEquations
+            self._centered = {k: _base.is_invariant(k, block) for k, block in tensor.items()}
+            self._sums = {
+                key: kind(len(block._properties), 0, self._centered[key])
+                for key, block in tensor.items()
+            }
+            self._properties = {key: block._properties for key, block in tensor.items()}
+            self._n_rows = dict.fromkeys(self._sums, 0)
+            self._empty = _base.to_float64(_arrays.full((0,), 0, tensor._blocks[0]._values))
+        for key, block in tensor.items():
+            for rows, weights in folded_rows(block._values, np.ones(len(block._samples))):
+                self._sums[key].add(rows, rows[:, :0], weights)
+                self._n_rows[key] += len(weights)
+
+    def _finish(self, most: list[int]) -> PCA:
+        """Set what is learnt; `most` says how many directions may be asked for."""
+        spectra = {}
+        for key, sums in self._sums.items():
+            n_rows = self._n_rows[key]
+            spectra[key] = _spectrum(sums, n_rows, self._centered[key])
+        limits = [len(spectrum.squares) for spectrum in spectra.values()]
+        sizes = [len(spectrum.mean) for spectrum in spectra.values()]
+        allowed = [min(n, size) for n, size in zip(most, sizes, strict=True)]
+        wanted = limited(self.n_components, self._keys, allowed, "n_components", "components")
+        self._projections = {
+            key: spectrum.first(_n_kept(number, limit, spectrum))
+            for (key, spectrum), number, limit in zip(spectra.items(), wanted, limits, strict=True)
+        }
+        self._set_learnt(list(self._projections.values()))
+        return self
+
+    def _set_learnt(self, spectra: list[_Spectrum]) -> None:
+        self._kept = {
+            key: Labels.range("component", len(part.squares))
+            for key, part in self._projections.items()
+        }
+        self.mean_ = self._learnt(self._keys, [self._like_X(part.mean) for part in spectra])
+        self.explained_variance_ = self._of_components([part.variance for part in spectra])
+        self.explained_variance_ratio_ = self._of_components([part.ratio for part in spectra])
+        self.singular_values_ = self._of_components([np.sqrt(part.squares) for part in spectra])
+        components = [self._like_X(part.components) for part in spectra]
+        counts = {key: len(kept) for key, kept in self._kept.items()}
+        if not self._is_labelled:
+            self.components_ = components[0]
+            (self.n_samples_seen_,), (self.n_components_,) = self._n_rows.values(), counts.values()
+            return
+        blocks = [
+            TensorBlock._of(values, samples, (), properties)
+            for values, samples, properties in zip(
+                components, self._kept.values(), self.feature_labels_in_.values(), strict=True
+            )
+        ]
+        self.components_ = TensorMap._of(self._keys, blocks)
+        self.n_samples_seen_ = np.array(list(self._n_rows.values()))
+        self.n_components_ = counts
+
+    def _like_X(self, part: Array) -> _arrays.Array:
+        return _arrays.from_host(part, self._empty)
+
+    def _of_components(self, parts: list[Array]) -> Any:
+        return self._learnt(self._keys, [self._like_X(p) for p in parts], self._kept.values())
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of directions, for names of columns."""
+        return sum(map(len, self._kept.values()))
+
+    def transform(self, X: Any) -> Any:
+        """Project on the directions.
+
+        Parameters
+        ----------
+        X : TensorMap, Rows, or array (n_samples, n_features)
+            with the keys and properties of the X in `fit`; blocks may be absent
+
+        Returns
+        -------
+        TensorMap, Rows or array
+            like X, with properties "component"; float32 stays float32, integers become float64
+
+        """
+        tensor = _base.to_tensor(self._labelled_features(X))
+        blocks = []
+        for key, block in tensor.items():
+            part = self._projections[key]
+            matrix = part.components.T * (part.whitening if self.whiten else 1.0)
+            blocks.append(_projected(block, self._kept[key], matrix, before=-part.mean))
+        return self._in_container(X, tensor, blocks)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Go back to the properties, as far as the directions can tell.
+
+        Parameters
+        ----------
+        X : TensorMap, Rows, or array (n_samples, n_components)
+            what `transform` gives
+
+        Returns
+        -------
+        TensorMap, Rows or array
+            like X
+
+        """
+        check_is_fitted(self)
+        tensor = self._transformed(X, self._kept)
+        blocks = []
+        for key, block in tensor.items():
+            part = self._projections[key]
+            scale = np.sqrt(part.variance)[:, None] if self.whiten else 1.0
+            matrix = part.components * scale
+            blocks.append(_projected(block, self._properties[key], matrix, after=part.mean))
+        return self._in_container(X, tensor, blocks)
+
+    def _in_container(self, X: Any, tensor: TensorMap, blocks: list[TensorBlock]) -> Any:
+        if not _base.is_tensor(X):
+            return blocks[0]._values
+        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return the names of the directions: "pca0"... for arrays.
+
+        Parameters
+        ----------
+        input_features : sequence of str, optional
+            not used
+
+        Returns
+        -------
+        array of str, (n_components,)
+
+        """
+        if self._is_labelled:
+            return feature_names(self._kept)
+        names: npt.NDArray[np.object_] = super().get_feature_names_out(input_features)
+        return names
+
+
+class _Spectrum(NamedTuple):
+    """Directions of one block, with the sums of squares along them, largest first."""
+
+    mean: Array
+    components: Array
+    squares: Array
+    total: float  # sum of squares of all properties
+    n_free: int  # what sums are divided by
+
+    @property
+    def variance(self) -> Array:
+        return self.squares / max(self.n_free, 1)
+
+    @property
+    def ratio(self) -> Array:
+        return self.squares / (self.total or 1.0)
+
+    @property
+    def whitening(self) -> Array:
+        """Factors that give the variance 1; what does not vary becomes zero."""
+        deviation = np.sqrt(self.variance)
+        return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+
+    def first(self, count: int) -> _Spectrum:
+        return self._replace(components=self.components[:count], squares=self.squares[:count])
+
+
+def _spectrum(sums: NormalEquations | TriangularRows, n_rows: int, centered: bool) -> _Spectrum:
+    """Return as many directions as there can be for this number of rows."""
+    mean, _, features, _ = sums.reduced()
+    n_properties = len(mean)
+    if isinstance(sums, TriangularRows):
+        _, singular, components = scipy.linalg.svd(
+            features, full_matrices=False, check_finite=False
+        )
+        squares, cutoff = singular**2, (EPSILON * max(n_rows, n_properties)) ** 2
+    else:
+        squares, vectors = scipy.linalg.eigh(features, check_finite=False)
+        squares, components = squares[::-1], vectors.T[::-1]
+        cutoff = EPSILON * n_properties
+    squares = np.where(squares > cutoff * squares.max(initial=0.0), squares, 0.0)
+    components = np.ascontiguousarray(components)
+    for component in components:
+        component *= np.sign(component[_selection.first_largest(np.abs(component))]) or 1.0
+    spectrum = _Spectrum(mean, components, squares, float(squares.sum()), n_rows - centered)
+    return spectrum.first(min(n_rows, n_properties))
+
+
+def _n_kept(number: Any, limit: int, spectrum: _Spectrum) -> int:
+    """Return how many directions to keep: `number`, or what explains this fraction."""
+    if type(number) is int or number is None:
+        return limit if number is None else min(number, limit)
+    if isinstance(number, (bool, str)) or not 0 < _checks.require_real(number, "n_components") < 1:
+        raise ValueError(
+            "`n_components` must be an int, a fraction of the variance between 0 and 1 (not "
+            f"included), None, or a dict of these by key; got {number!r}"
+        )
+    return min(limit, 1 + int((np.cumsum(spectrum.ratio) <= number).sum()))
+
+
+def _projected(
+    block: TensorBlock,
+    properties: Labels,
+    matrix: Array,
+    before: Array | float = 0.0,
+    after: Array | float = 0.0,
+) -> TensorBlock:
+    """Multiply by a matrix; to the values alone, add something before and after."""
+    like = _base.as_float(block._values)
+    factor = _arrays.from_host(matrix, like)
+    first, last = (_arrays.from_host(np.asarray(shift), like) for shift in (before, after))
+
+    def multiplied(values: _arrays.Array) -> _arrays.Array:
+        return _base.times(_base.as_float(values), factor)
+
+    return _base.map_block(
+        block, properties, lambda values: multiplied(values + first) + last, multiplied
+    )
