@@ -113,7 +113,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
     >>> phi = step.transform(X).block().values
     >>> (phi @ phi.T).round(3)
     array([[1.   , 0.607, 0.011],
-           [0.607, 0.385, 0.135],
+           [0.607, 0.384, 0.135],
            [0.011, 0.135, 1.   ]])
 
     """

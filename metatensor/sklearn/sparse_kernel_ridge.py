@@ -133,10 +133,10 @@ class SparseKernelRidge(_regression.TensorRegressor):
     >>> from metatensor.sklearn import SparseKernelRidge, as_rows, rmse
     >>> data = make_alloys(20, repeats=[(1, 1, 1)], verbose=False)
     >>> X, y = as_rows(data.descriptor, data.energies)
-    >>> model = SparseKernelRidge(1e-6, gamma=0.1, n_components=20, gradient_weights=0.01)
+    >>> model = SparseKernelRidge(1e-6, gamma=0.01, n_components=20, gradient_weights=0.01)
     >>> predicted = model.fit(X[:15], y[:15]).predict(X[15:])
-    >>> rmse(y[15:], predicted, gradient="positions") < 0.5
-    True
+    >>> print(f"{rmse(y[15:], predicted, gradient='positions'):.1f} eV/Å")
+    0.2 eV/Å
 
     """
 
