@@ -15,9 +15,7 @@ import argparse
 from pathlib import Path
 
 import joblib
-import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.metrics import PredictionErrorDisplay
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import Pipeline
 
@@ -25,6 +23,7 @@ import metatensor
 from metatensor.datasets import make_alloys, radial_descriptor
 from metatensor.sklearn import (
     KeysToProperties,
+    ParityDisplay,
     Ridge,
     StandardScaler,
     SumOverSamples,
@@ -135,39 +134,18 @@ print(f"\nbest parameters: {search.best_params_}")
 # --------
 # What the models predict for the held-out systems, against effective medium theory.
 
-
-def panels(rows):
-    """Return flat arrays for the three panels: energies per atom, forces, strain gradients."""
-    block = rows.tensor.block()
-    positions, strain = block.gradient("positions"), block.gradient("strain")
-    n_atoms = np.bincount(positions.samples["sample"])
-    return 1000 * block.values[:, 0] / n_atoms, -positions.values.ravel(), strain.values.ravel()
-
-
-titles = {"Energies": "meV/atom", "Force components": "eV/Å", "Strain gradient components": "eV"}
-colors = {"energies only": "tab:orange", "energies, forces, strain": "tab:blue"}
-figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
-for panel, (axis, (title, unit)) in enumerate(zip(axes, titles.items())):
-    true = panels(y_test)[panel]
-    predicted = {name: panels(predictions[name])[panel] for name in colors}
-    for name, values in predicted.items():
-        error = np.sqrt(np.mean((values - true) ** 2))
-        display = PredictionErrorDisplay(y_true=true, y_pred=values).plot(
-            ax=axis,
-            kind="actual_vs_predicted",
-            scatter_kwargs={"color": colors[name], "s": 16, "alpha": 0.6, "linewidths": 0},
-            line_kwargs={"color": "black", "linewidth": 0.8, "linestyle": "-", "zorder": 3},
-        )
-        display.scatter_.set_label(f"{name}: {error:.3g} {unit}")
-    every = np.concatenate([true, *predicted.values()])
-    margin = 0.04 * np.ptp(every)
-    limits = (every.min() - margin, every.max() + margin)
-    ticks = plt.MaxNLocator(5).tick_values(*limits)[1:-1]
-    axis.set_aspect("equal", adjustable="box")
-    axis.set(title=title, xlim=limits, ylim=limits, xticks=ticks, yticks=ticks)
-    axis.set(xlabel=f"predicted ({unit})", ylabel=f"effective medium theory ({unit})")
-    axis.legend(title="trained on: held-out RMSE", loc="upper left", fontsize=8, title_fontsize=8)
-figure.savefig(options.output / "parity.png", dpi=150)
+display = ParityDisplay.from_predictions(
+    y_test,
+    {name: predictions[name] for name in ("energies only", "energies, forces, strain")},
+    normalize="n_atoms",
+    factors=[1000, -1, 1],  # meV from eV, forces from gradients
+    titles=["Energies", "Force components", "Strain gradient components"],
+    units=["meV/atom", "eV/Å", "eV"],
+)
+for axis in display.axes_:
+    axis.set_ylabel(axis.get_ylabel().replace("true", "effective medium theory"))
+    axis.get_legend().set_title("trained on: held-out RMSE")
+display.figure_.savefig(options.output / "parity.png", dpi=150)
 
 # %%
 # What is left

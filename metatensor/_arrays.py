@@ -447,8 +447,8 @@ def from_host(host: npt.NDArray[Any], like: Array) -> Array:
     """Return host numbers with the library, dtype and device of ``like``."""
     if library(like) == "numpy":
         return host.astype(like.dtype, copy=False)
-    if not host.flags.writeable:
-        host = host.copy()  # torch warns about arrays it could write to
+    if not host.flags.writeable or min(host.strides, default=0) < 0:
+        host = host.copy()  # torch warns about what it could write to, and knows no reversed axes
     return namespace(like).asarray(host, dtype=like.dtype, device=compat.device(like))
 
 

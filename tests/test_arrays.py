@@ -108,6 +108,8 @@ def test_to_host_and_back(xp):
     read_only = np.ones((1, 2))
     read_only.flags.writeable = False
     assert host(_arrays.from_host(read_only, array)).tolist() == [[1.0, 1.0]]
+    reversed_axis = np.array([[1.0, 2.0]])[:, ::-1]
+    assert host(_arrays.from_host(reversed_axis, array)).tolist() == [[2.0, 1.0]]
 
 
 @pytest.mark.parametrize(

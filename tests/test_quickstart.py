@@ -57,7 +57,7 @@ def test_gradients_make_the_model_better(run):
 def test_plot_shows_the_errors_of_the_table(run):
     _, text, variables = run
     errors = table(text)
-    for panel, axis in enumerate(variables["axes"]):
+    for panel, axis in enumerate(variables["display"].axes_):
         for label in axis.get_legend().get_texts():
             name, value = label.get_text().split(": ")
             assert float(value.split()[0]) == pytest.approx(errors[name][3 + panel], rel=0.01)

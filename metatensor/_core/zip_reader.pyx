@@ -442,6 +442,10 @@ cdef class ArchiveReader:
             self._tables[(member.crc, header)] = (table, made)
         return made
 
+    def size(self, str name):
+        """How many bytes the content of a member has."""
+        return self._find(name).size
+
     def content(self, str name):
         """The bytes of a member."""
         cdef Member* member = self._find(name)

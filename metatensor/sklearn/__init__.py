@@ -1,6 +1,7 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
 from metatensor.sklearn.decomposition import PCA
+from metatensor.sklearn.displays import LearningCurveDisplay, ParityDisplay, SparsityDisplay
 from metatensor.sklearn.feature_extraction import (
     KeysToProperties,
     KeysToSamples,
@@ -12,6 +13,7 @@ from metatensor.sklearn.kernel_approximation import Nystroem
 from metatensor.sklearn.kernel_ridge import KernelRidge
 from metatensor.sklearn.linear_model import Ridge, RidgeCV
 from metatensor.sklearn.metrics import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
+from metatensor.sklearn.persistence import load_model, save_model
 from metatensor.sklearn.polynomials import PolynomialFeatures
 from metatensor.sklearn.preprocessing import Normalizer, StandardScaler
 from metatensor.sklearn.rows import Rows, as_rows
@@ -24,25 +26,30 @@ __all__ = [
     "KernelRidge",
     "KeysToProperties",
     "KeysToSamples",
+    "LearningCurveDisplay",
     "MeanOverSamples",
     "Normalizer",
     "Nystroem",
     "PCA",
+    "ParityDisplay",
     "PolynomialFeatures",
     "Ridge",
     "RidgeCV",
     "Rows",
     "SampleSelector",
     "SparseKernelRidge",
+    "SparsityDisplay",
     "StandardScaler",
     "SumOverSamples",
     "VarianceThreshold",
     "as_rows",
     "get_scorer",
+    "load_model",
     "mae",
     "make_scorer",
     "max_error",
     "medae",
     "r2",
     "rmse",
+    "save_model",
 ]

@@ -51,12 +51,13 @@ def limited(parameter: Any, keys: Labels, limits: Sequence[int], name: str, what
 
     """
     wanted = by_key(parameter, keys, name)
-    largest = limits if isinstance(parameter, Mapping) else [max(limits)] * len(limits)
+    differ = isinstance(parameter, Mapping)
+    largest = limits if differ else [max(limits)] * len(limits)
     counts = []
     for key, count, most, limit in zip(keys, wanted, largest, limits, strict=True):
         if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
             if not min(1, most) <= count <= most:
-                where = "" if keys._names == ("_",) else f", in the block with key {key.print()}"
+                where = f", in the block with key {key.print()}" if differ else ""
                 raise ValueError(
                     f"`{name}` must be between 1 and the number of {what}, {most}{where}; "
                     f"got {count}"

@@ -10,11 +10,12 @@ import numpy.typing as npt
 from metatensor import _arrays
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
-from metatensor.sklearn import _base, _matching
+from metatensor.sklearn import _alignment, _base, _matching
 from metatensor.sklearn._base import VALUES
 from metatensor.sklearn._least_squares import Model
 from metatensor.sklearn._matching import Pair
 from metatensor.sklearn._stacking import Stack
+from metatensor.tensor import TensorMap
 
 Array = npt.NDArray[np.float64]
 
@@ -38,6 +39,44 @@ def stacks_of(pair: Pair, parameters: list[str], weights: dict[str | None, Array
         features, targets = pair.given._gradients[name], pair.wanted._gradients[name]
         stacks.append(Stack(name, features, targets, rows, weights[name]))
     return stacks
+
+
+def alpha_for(alpha: float | TensorMap, target: Target, keys: Labels) -> Array:
+    """Return the penalties for one of the blocks of y with some keys.
+
+    Returns
+    -------
+    array, (1 or n_targets, n_features)
+
+    """
+    if not isinstance(alpha, TensorMap):
+        return np.full((1, len(target.features)), float(alpha))
+    names = _matching.Names("y", "alpha")
+    block = alpha._blocks[_matching.match_keys(keys, alpha._keys, names)[target.position]]
+    columns = _find_all(target.features, block._properties, "properties")
+    rows = np.arange(1)
+    if len(block._samples) != 1:
+        rows = _find_all(target.properties, block._samples, "samples")
+    values = _arrays.to_host(_arrays.detach(block._values)).astype(np.float64)
+    if values.ndim != 2 or not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError(
+            "`alpha` must have values that are finite and not negative, and no components"
+        )
+    return values[np.ix_(rows, columns)]
+
+
+def _find_all(wanted: Labels, given: Labels, what: str) -> npt.NDArray[np.intp]:
+    if set(wanted._names) != set(given._names):
+        raise ValueError(
+            f"the {what} of `alpha` must have the names {wanted.names}, got {given.names}"
+        )
+    positions = _alignment.find(wanted, given)
+    if len(positions) and positions.min() < 0:
+        raise ValueError(
+            f"the {what} of `alpha` must be those of the coefficients, there is none for "
+            f"{_base.entries_text(wanted, positions < 0)}"
+        )
+    return positions
 
 
 def predicted(block: TensorBlock, model: Model, properties: Labels) -> TensorBlock:

@@ -239,9 +239,7 @@ class KernelBlock:
             for m, right in enumerate(samples.gradient_groups(n)):
                 across = _sample_sums.Across(right)
                 columns = right.rows.reshape(-1)
-                for piece, piece_rows in enumerate(left.rows):
-                    assert left.directions is not None
-                    x, u = left.x[piece, ...], left.directions[piece, ...]
+                for x, u, piece_rows in left.pieces(self._n_rows):
                     sums = _arrays.to_host(_sample_sums.gradient_sums(self._kernel, x, u, across))
                     part = sums.transpose(1, 0, 2).reshape(len(piece_rows), -1)
                     _add(padded, piece_rows, columns, part, twice=m > 0)

@@ -24,6 +24,8 @@ Positions = npt.NDArray[np.intp]
 
 #: most samples in a group without directions, and in a piece with them
 GROUP_SAMPLES, PIECE_SAMPLES = 1024, 32
+#: how much larger a group may be than what is in it, if it is not a small one
+MOST_FILLED, SMALL_BYTES = 1.2, 1 << 16
 
 
 class Directions(NamedTuple):
@@ -42,6 +44,22 @@ class Group(NamedTuple):
     owners: Positions  # (n_pieces,)
     directions: Array | None  # (n_pieces, n_rows, n_samples, n_features)
     rows: Positions  # (n_pieces, n_rows)
+
+    def pieces(self, n_rows: int) -> Iterator[tuple[Array, Array, Positions]]:
+        """Go through samples, directions and rows of each piece, without what was filled up.
+
+        Parameters
+        ----------
+        n_rows : int
+            the number that stands for no row
+
+        """
+        assert self.directions is not None
+        sizes = _arrays.to_host(self.there).sum(axis=1).astype(int)
+        for piece, size in enumerate(sizes.tolist()):
+            kept = np.flatnonzero(self.rows[piece] < n_rows)
+            u = _arrays.take(self.directions[piece, :, :size, :], kept)
+            yield self.x[piece, :size, :], u, self.rows[piece, kept]
 
 
 class _Plan(NamedTuple):
@@ -210,21 +228,26 @@ def _grouped(
 ) -> Iterator[Positions]:
     """Put pieces of similar size together, but never two of one row."""
     alone = pieces.are_alone
-    order = np.lexsort((n_directions, pieces.sizes))[::-1]
+    order = np.lexsort((pieces.sizes, n_directions))[::-1]
     if directed:
         order = order[n_directions[order] > 0]
-    budget = _base.CHUNK_BYTES // 4
     group: list[int] = []
-    largest = 0
+    n_samples = n_rows = filled = 0
     for number in order.tolist():
-        n_samples = int(pieces.sizes[group[0] if group else number])
-        largest = max(largest, int(n_directions[number]), 1)
-        n_bytes = 8 * (len(group) + 1) * n_samples * largest * n_features
-        full = (len(group) + 1) * n_samples > GROUP_SAMPLES or n_bytes > budget
+        size, directions = int(pieces.sizes[number]), max(int(n_directions[number]), 1)
+        largest = max(n_samples, size), max(n_rows, directions)
+        dense = (len(group) + 1) * largest[0] * largest[1]
+        n_bytes = 8 * dense * n_features
+        full = (
+            (len(group) + 1) * largest[0] > GROUP_SAMPLES
+            or n_bytes > _base.CHUNK_BYTES // 4
+            or (n_bytes > SMALL_BYTES and dense > MOST_FILLED * (filled + size * directions))
+        )
         if group and (full or not alone[number] or not alone[group[0]]):
             yield np.array(group)
-            group, largest = [], max(int(n_directions[number]), 1)
+            group, filled, largest = [], 0, (size, directions)
         group.append(number)
+        (n_samples, n_rows), filled = largest, filled + size * directions
     if group:
         yield np.array(group)
 

@@ -100,33 +100,46 @@ def leverage(rows: Array, n_to_select: int, n_singular: int = 1) -> tuple[Positi
     if rows.shape[0] < rows.shape[1]:  # the same scalar products, in fewer columns
         triangle: Any = np.linalg.qr(rows.T, mode="r")
         rows = triangle.T
-    rows = rows.copy()
     gram = rows.T @ rows
     negligible = ROUNDING * np.trace(gram)
+    removed = np.zeros((0, rows.shape[1]))  # orthonormal
     positions: list[int] = []
     scores: list[float] = []
     while len(positions) < n_to_select and np.trace(gram) > negligible:
-        score = _leverage_scores(rows, gram, n_singular)
+        score = _leverage_scores(rows, gram, removed, n_singular)
+        score[positions] = 0.0
         position = first_largest(score)
         positions.append(position)
         scores.append(float(score[position]))
-        _remove(rows, gram, rows[position] / np.linalg.norm(rows[position]))
-        rows[position] = 0.0
+        direction = _orthogonal(_orthogonal(rows[position], removed), removed)
+        direction /= np.linalg.norm(direction)
+        removed = np.concatenate([removed, direction[None, :]])
+        _remove(gram, direction)
     return np.array(positions, dtype=np.intp), np.array(scores)
 
 
-def _leverage_scores(rows: Array, gram: Array, n_singular: int) -> Array:
+def _leverage_scores(rows: Array, gram: Array, removed: Array, n_singular: int) -> Array:
+    """Return the leverages of rows without the directions that were removed from ``gram``.
+
+    Singular vectors are orthogonal to these directions, so that rows need not be.
+    """
     n_columns = len(gram)
     subset = (max(n_columns - n_singular, 0), n_columns - 1)
     squares, vectors = scipy.linalg.eigh(gram, subset_by_index=subset, check_finite=False)
     kept = squares > ROUNDING * squares[-1]
-    scores: Array = ((rows @ vectors[:, kept]) ** 2 / squares[kept]).sum(axis=1)
+    vectors = _orthogonal(vectors[:, kept].T, removed).T
+    scores: Array = ((rows @ vectors) ** 2 / squares[kept]).sum(axis=1)
     return scores
 
 
-def _remove(rows: Array, gram: Array, direction: Array) -> None:
-    """Make rows orthogonal to a direction of length 1, and do the same to ``rows.T @ rows``."""
-    rows -= np.outer(rows @ direction, direction)
+def _orthogonal(rows: Array, directions: Array) -> Array:
+    """Return rows without their parts along orthonormal directions."""
+    orthogonal: Array = rows - (rows @ directions.T) @ directions
+    return orthogonal
+
+
+def _remove(gram: Array, direction: Array) -> None:
+    """Do to ``rows.T @ rows`` what removing a direction of length 1 does to rows."""
     image = gram @ direction
     image -= 0.5 * (direction @ image) * direction
     gram -= np.outer(image, direction)

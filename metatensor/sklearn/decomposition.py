@@ -187,7 +187,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         for key, block in tensor.items():
             for rows, weights in folded_rows(block._values, np.ones(len(block._samples))):
                 self._sums[key].add(rows, rows[:, :0], weights)
-                self._n_rows[key] += len(weights)
+                self._n_rows[key] += weights.shape[0]
 
     def _finish(self, most: list[int]) -> PCA:
         """Set what is learnt; `most` says how many directions may be asked for."""

@@ -314,8 +314,19 @@ class _ReducedSamples(LabelTransformer):
         -------
         self
 
+        Raises
+        ------
+        ValueError
+            if X lacks one of the dimensions
+
         """
-        self._remember_features(self._tensor(X))
+        tensor = self._tensor(X)
+        self._remember_features(tensor)
+        names = _checks.names_tuple(self.dimensions, "dimensions")
+        if not set(names) <= set(tensor.sample_names):
+            raise ValueError(
+                f"`dimensions` must be sample names of X, {tensor.sample_names}, got {list(names)}"
+            )
         return self
 
     def transform(self, X: Any) -> Any:
@@ -334,7 +345,7 @@ class _ReducedSamples(LabelTransformer):
         reduced = self._reduce(self._tensor(X), self.dimensions)
         if isinstance(X, Rows) and set(X.by) == set(reduced.sample_names):
             blocks = [_alignment.spread_samples(block, X.rows) for block in reduced]
-            reduced = TensorMap._of(reduced._keys, blocks)
+            reduced = TensorMap._of(reduced._keys, blocks, reduced._info)
         return _base.like_container(X, reduced)
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:

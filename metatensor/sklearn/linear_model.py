@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError
 
-from metatensor import _arrays, _checks
-from metatensor.labels import Labels
+from metatensor import _checks
 from metatensor.sklearn import (
-    _alignment,
     _base,
     _gradient_weights,
     _leave_out_search,
-    _matching,
+    _linear,
     _regression,
 )
 from metatensor.sklearn._gradient_weights import GradientWeights
@@ -311,22 +309,7 @@ class Ridge(_regression.LinearRegressor):
         return "dual" if n_rows < len(target.features) else "cholesky"
 
     def _alpha_for(self, target: Target) -> Array:
-        """Return alpha with shape (1 or n_targets, n_features)."""
-        if not isinstance(self.alpha, TensorMap):
-            return np.full((1, len(target.features)), float(self.alpha))
-        names = _matching.Names("y", "alpha")
-        position = _matching.match_keys(self._target_keys, self.alpha._keys, names)[target.position]
-        block = self.alpha._blocks[position]
-        columns = _find_all(target.features, block._properties, "properties")
-        rows = np.arange(1)
-        if len(block._samples) != 1:
-            rows = _find_all(target.properties, block._samples, "samples")
-        alpha = _arrays.to_host(_arrays.detach(block._values)).astype(np.float64)
-        if alpha.ndim != 2 or not np.isfinite(alpha).all() or (alpha < 0).any():
-            raise ValueError(
-                "`alpha` must have values that are finite and not negative, and no components"
-            )
-        return alpha[np.ix_(rows, columns)]
+        return _linear.alpha_for(self.alpha, target, self._target_keys)
 
     def _solve(self, target: Target, problems: list[Problem]) -> Model:
         factors = self._factors(problems)
@@ -609,20 +592,6 @@ def _as_column(values: list[Any]) -> npt.NDArray[Any]:
 def _check_alpha_type(alpha_type: str) -> None:
     if alpha_type not in ("absolute", "relative"):
         raise ValueError(f"`alpha_type` must be 'absolute' or 'relative', got {alpha_type!r}")
-
-
-def _find_all(wanted: Labels, given: Labels, what: str) -> npt.NDArray[np.intp]:
-    if set(wanted._names) != set(given._names):
-        raise ValueError(
-            f"the {what} of `alpha` must have the names {wanted.names}, got {given.names}"
-        )
-    positions = _alignment.find(wanted, given)
-    if len(positions) and positions.min() < 0:
-        raise ValueError(
-            f"the {what} of `alpha` must be those of the coefficients, there is none for "
-            f"{_base.entries_text(wanted, positions < 0)}"
-        )
-    return positions
 
 
 def _sum_up(target: Target, stacks: list[Stack], solver: str) -> list[Problem]:

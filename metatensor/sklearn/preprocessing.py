@@ -222,7 +222,7 @@ class StandardScaler(OneToOneTransformer):
             )
         if not _base.is_tensor(X):
             return blocks[0]._values
-        return _base.like_container(X, TensorMap._of(tensor._keys, blocks))
+        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
 
 
 class Normalizer(OneToOneTransformer):
@@ -293,7 +293,8 @@ class Normalizer(OneToOneTransformer):
         """
         if self.norm != "l2":
             raise ValueError(f"`norm` must be 'l2', got {self.norm!r}")
-        self._labelled_features(X, reset=True)
+        X = self._labelled_features(X, reset=True)
+        _base.check_finite(_base.to_tensor(X), "X")
         return self
 
     def transform(self, X: Any) -> Any:
@@ -320,7 +321,11 @@ class Normalizer(OneToOneTransformer):
         if not _base.is_tensor(X):
             matrix = _base.to_tensor(self._labelled_features(X))
             return on_blocks(_normalized, matrix).block()._values
-        return _base.like_container(X, on_blocks(_normalized, _base.to_tensor(X)))
+        tensor = _base.to_tensor(X)
+        normalized = on_blocks(_normalized, tensor)
+        return _base.like_container(
+            X, TensorMap._of(normalized._keys, normalized._blocks, tensor._info)
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

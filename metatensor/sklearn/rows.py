@@ -255,7 +255,7 @@ class Rows:
             return NotImplemented
         tensor = self._data
         blocks = [block._map(lambda values: values * factor) for block in tensor]
-        return self._like(TensorMap._of(tensor._keys, blocks))
+        return self._like(TensorMap._of(tensor._keys, blocks, tensor._info))
 
     __rmul__ = __mul__
 

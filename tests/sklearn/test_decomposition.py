@@ -265,6 +265,22 @@ def test_tools_of_scikit_learn(features, y):
     check_gradients(search.predict, features)
 
 
+@pytest.mark.parametrize("svd_solver", SOLVERS)
+def test_values_of_all_libraries(make, xp, array, svd_solver):
+    def one_block(values):
+        samples, properties = Labels.range("s", len(array)), Labels.range("n", array.shape[1])
+        return make.one_block(TensorBlock(values, samples, [], properties))
+
+    X = one_block(xp.asarray(array))
+    pca = PCA(2, whiten=True, svd_solver=svd_solver).fit(X)
+    found = pca.transform(X).block().values
+    assert type(found) is type(X.block().values)
+    expected = PCA(2, whiten=True).fit_transform(one_block(array)).block().values
+    np.testing.assert_allclose(np.asarray(found), expected, atol=1e-10)
+    restored = pca.inverse_transform(pca.transform(X)).block().values
+    assert type(restored) is type(X.block().values)
+
+
 def test_bad_input(spherical, array):
     with pytest.raises(ValueError, match="`svd_solver` must be 'auto', .* got 'arpack'"):
         PCA(svd_solver="arpack").fit(array)

@@ -400,16 +400,15 @@ def test_tensors_stay_tensors_whatever_the_output(rows, how):
 ARRAY_API = """
 import sys, warnings
 warnings.simplefilter("error")
-sys.path.insert(0, sys.argv[1])
 import numpy as np, sklearn
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-import conftest
 from metatensor.sklearn import *
+from metatensor.sklearn.testing import _data
 
-systems = conftest.make_systems(9)
-X, y = as_rows(conftest.make_features(systems), conftest.make_energies(systems))
+systems = _data.make_systems(9)
+X, y = as_rows(_data.make_features(systems), _data.make_energies(systems))
 move = KeysToProperties(["center_type", "neighbor_type"])
 model = make_pipeline(move, SumOverSamples(), StandardScaler(), Ridge(alpha=1e-3))
 expected = cross_val_score(model, X, y, cv=3)
@@ -432,9 +431,8 @@ print("done")
 
 def test_array_api_dispatch():
     pytest.importorskip("torch")
-    folder = os.path.dirname(__file__)
     run = subprocess.run(
-        [sys.executable, "-I", "-c", ARRAY_API, folder],
+        [sys.executable, "-c", ARRAY_API],
         env={**os.environ, "SCIPY_ARRAY_API": "1"},
         capture_output=True,
         text=True,

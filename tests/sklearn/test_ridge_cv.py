@@ -617,3 +617,35 @@ def test_bad_groups(features, y, make):
 
 def test_scorers_are_functions_of_predictions():
     assert get_scorer("neg_rmse")(RidgeCV().fit([[1.0], [2.0]], [1.0, 2.0]), [[1.0]], [3.0]) < 0
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (8, 0), (8, 3)])
+def test_blocks_without_samples_or_properties(make, shape):
+    rng = np.random.default_rng(11)
+    keys = make.labels(["k"], [[0], [1]])
+    X, y = (
+        TensorMap(
+            keys,
+            [
+                TensorBlock(
+                    rng.normal(size=(n, m)), Labels.range("system", n), [], Labels.range("n", m)
+                )
+                for n, m in sizes
+            ],
+        )
+        for sizes in ([(8, 3), shape], [(8, 2), (shape[0], 2)])
+    )
+    model = RidgeCV([0.1, 1.0], compute_std=True).fit(X, y)
+    single = Ridge(model.alpha_).fit(X, y)
+    prediction, std = model.predict(X, return_std=True)
+    for key, block in single.predict(X).items():
+        np.testing.assert_allclose(prediction.block(key).values, block.values, rtol=1e-9)
+        assert std.block(key).shape == block.shape
+
+
+def test_fitted_models_are_small(features, y):
+    model = RidgeCV(ALPHAS, gradient_weights=[1.0, "balanced"]).fit(features, y)
+    saved = pickle.dumps(model)
+    assert len(saved) < 10_000
+    again = pickle.loads(saved).predict(features)
+    np.testing.assert_array_equal(again.block().values, model.predict(features).block().values)
