@@ -35,6 +35,7 @@ from metatensor.sklearn import (
     SumOverSamples,
     VarianceThreshold,
     _kernels,
+    _model_classes,
     as_rows,
     load_model,
     save_model,
@@ -183,6 +184,26 @@ def test_arrays(name, dtype):
     loaded = again(model)
     assert repr(loaded) == repr(model)
     assert_same(output(loaded, X), output(model, X))
+
+
+#: what those of scikit-learn's estimators are made of that need something
+PARTS = {
+    "FeatureUnion": [[("one", StandardScaler())]],
+    "MultiOutputRegressor": [Ridge()],
+    "Pipeline": [[("one", StandardScaler()), ("two", Ridge())]],
+    "StackingRegressor": [[("one", Ridge())], Ridge()],
+    "VotingRegressor": [[("one", Ridge())]],
+}
+
+
+@pytest.mark.parametrize("name", sorted(_model_classes.SCIKIT_LEARN))
+def test_all_that_scikit_learn_has_on_the_list(name):
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    model = _model_classes.find(name)(*PARTS.get(name.split(".")[-1], ()))
+    y = X[:, :2] if "MultiOutput" in name else X[:, 0]
+    model.fit(X, y)
+    new = X[::-1].copy()  # products of an array with itself are rounded in their own way
+    assert_same(output(again(model), new), output(model, new))
 
 
 def test_data_frames():
