@@ -196,6 +196,7 @@ PARTS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of old versions with a new scipy
 @pytest.mark.parametrize("name", sorted(_model_classes.SCIKIT_LEARN))
 def test_all_that_scikit_learn_has_on_the_list(name):
     X = np.random.default_rng(0).normal(size=(20, 3))
