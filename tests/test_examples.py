@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from metatensor import o3
+from metatensor.sklearn import rmse
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
