@@ -15,7 +15,7 @@ from metatensor.block import TensorBlock
 from metatensor.labels import Labels
 from metatensor.operations.joining import join
 from metatensor.sklearn import _alignment, _base, _kernels, _matching, _regression
-from metatensor.sklearn._matching import VALUES
+from metatensor.sklearn._base import VALUES
 from metatensor.sklearn.feature_extraction import (
     KeysToProperties,
     KeysToSamples,
