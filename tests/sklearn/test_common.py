@@ -6,8 +6,11 @@
 import warnings
 
 import pytest
+import sklearn.decomposition
+import sklearn.feature_selection
 import sklearn.linear_model
 import sklearn.preprocessing
+import sklearn.tree
 from sklearn.utils.estimator_checks import parametrize_with_checks as on_arrays
 
 from metatensor.sklearn import (
@@ -66,6 +69,15 @@ FOR_ARRAYS = [
     BlockwiseRegressor(sklearn.linear_model.Ridge()),
     BlockwiseTransformer(sklearn.preprocessing.StandardScaler()),
 ]
+#: those with parts that take arrays alone, or for which no more is to be found out with labels
+FOR_ARRAYS_ALONE = [
+    DummyRegressor("zero"),
+    AdditiveRegressor([("first", sklearn.linear_model.Ridge()), ("rest", Ridge(1e-3))]),
+    TransformedTarget(sklearn.linear_model.Ridge(), sklearn.preprocessing.MinMaxScaler()),
+    BlockwiseRegressor(sklearn.tree.DecisionTreeRegressor(random_state=0)),
+    BlockwiseTransformer(sklearn.decomposition.PCA()),
+    BlockwiseTransformer(sklearn.feature_selection.VarianceThreshold()),
+]
 ESTIMATORS = [
     *FOR_ARRAYS,
     CompositionRegressor(),
@@ -93,7 +105,7 @@ def counted(request, record_property):
     )
 
 
-FROM_SCIKIT_LEARN = on_arrays(FOR_ARRAYS)
+FROM_SCIKIT_LEARN = on_arrays([*FOR_ARRAYS, *FOR_ARRAYS_ALONE])
 NAMES, CASES = FROM_SCIKIT_LEARN.args
 
 
