@@ -293,7 +293,7 @@ def test_functions_give_values(X):
         np.testing.assert_allclose(block.values, other.values, atol=1e-10)
     with pytest.raises(ValueError, match=r"no derivatives.*positions.*remove_gradients"):
         Nystroem(square).fit_transform(X)
-    with pytest.raises(ValueError, match=r"one number for each pair"):
+    with pytest.raises(ValueError, match=r"`kernel` must return an array with one row"):
         Nystroem(lambda x, z: x @ x.T).fit_transform(values)
 
 
