@@ -1,6 +1,7 @@
 """Estimators for scikit-learn's tools that fit and predict labelled blocks with gradients."""
 
 from metatensor.sklearn.blockwise import BlockwiseRegressor, BlockwiseTransformer
+from metatensor.sklearn.calculators import CalculatorTransformer, Systems
 from metatensor.sklearn.compose import AdditiveRegressor, TransformedTarget
 from metatensor.sklearn.composition import CompositionRegressor
 from metatensor.sklearn.decomposition import PCA
@@ -30,6 +31,7 @@ __all__ = [
     "BlockwiseRegressor",
     "BlockwiseTransformer",
     "CURSelector",
+    "CalculatorTransformer",
     "CompositionRegressor",
     "DummyRegressor",
     "FPSSelector",
@@ -52,6 +54,7 @@ __all__ = [
     "SparsityDisplay",
     "StandardScaler",
     "SumOverSamples",
+    "Systems",
     "TransformedTarget",
     "VarianceThreshold",
     "as_rows",
