@@ -8,12 +8,10 @@ import sklearn.base
 import sklearn.decomposition
 import sklearn.ensemble
 import sklearn.feature_selection
-import sklearn.kernel_ridge
 import sklearn.linear_model
 import sklearn.neighbors
 import sklearn.pipeline
 import sklearn.preprocessing
-import sklearn.tree
 from sklearn.model_selection import GridSearchCV
 
 from metatensor import Labels, TensorBlock, TensorMap

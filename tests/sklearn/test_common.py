@@ -61,22 +61,27 @@ FOR_ARRAYS = [
     Ridge(solver="dual"),
     Ridge(compute_std=True),
     RidgeCV(),
-    RidgeCV([0.1, 10.0], alpha_type="relative", scoring="neg_rmse", cv=2),
     RidgeCV(compute_std=True, alpha_per_target=True),
+    *(KernelRidge(kernel=kernel) for kernel in KERNELS),
+    *(DummyRegressor(strategy) for strategy in ("mean", "median")),
+    AdditiveRegressor([("mean", DummyRegressor()), ("rest", Ridge(1e-3))]),
+    TransformedTarget(Ridge(1e-3), StandardScaler()),
+    BlockwiseRegressor(sklearn.linear_model.Ridge()),
+    BlockwiseTransformer(sklearn.preprocessing.StandardScaler()),
+]
+#: those with parts that take arrays alone, or for which no more is to be found out with labels
+ONLY_ARRAYS = [
+    RidgeCV([0.1, 10.0], alpha_type="relative", scoring="neg_rmse", cv=2),
     *(Nystroem(kernel, n_components=5) for kernel in KERNELS),
     *(Nystroem(selection=selection, random_state=0) for selection in ("fps", "cur", "random")),
-    *(KernelRidge(kernel=kernel) for kernel in KERNELS),
     *(SparseKernelRidge(0.1, kernel=kernel, n_components=20) for kernel in KERNELS),
     SparseKernelRidge(0.1, alpha_type="relative"),
     SparseKernelRidge(0.1, selection="random", random_state=0),
-    *(DummyRegressor(strategy) for strategy in ("mean", "median", "zero")),
-    AdditiveRegressor([("mean", DummyRegressor()), ("rest", Ridge(1e-3))]),
+    KernelRidge(kernel="precomputed"),
+    DummyRegressor("zero"),
     AdditiveRegressor([("first", sklearn.linear_model.Ridge()), ("rest", Ridge(1e-3))]),
-    TransformedTarget(Ridge(1e-3), StandardScaler()),
     TransformedTarget(sklearn.linear_model.Ridge(), sklearn.preprocessing.MinMaxScaler()),
-    BlockwiseRegressor(sklearn.linear_model.Ridge()),
     BlockwiseRegressor(sklearn.tree.DecisionTreeRegressor(random_state=0)),
-    BlockwiseTransformer(sklearn.preprocessing.StandardScaler()),
     BlockwiseTransformer(sklearn.decomposition.PCA()),
     BlockwiseTransformer(sklearn.feature_selection.VarianceThreshold()),
 ]
@@ -97,8 +102,8 @@ ESTIMATORS = [
     SampleSelector(n_to_select=4),
     SampleSelector(n_to_select=4, method="cur"),
     Nystroem(n_components=5),
-    Nystroem(n_components=5, kernel="linear", selection="cur"),
-    Nystroem(n_components=5, kernel="cosine", selection="random"),
+    Nystroem("linear", n_components=5, selection="cur"),
+    Nystroem("cosine", n_components=5, selection="random"),
     Ridge(alpha=1e-3),
     Ridge(alpha=1e-3, gradient_weights="balanced", solver="lstsq"),
     RidgeCV(alphas=[1e-3, 1e-1]),
@@ -124,7 +129,7 @@ NO_KERNEL = dict.fromkeys(
     "gives a matrix with negative eigenvalues, which is no kernel and refused",
 )
 FROM_SCIKIT_LEARN = on_arrays(
-    [*FOR_ARRAYS, KernelRidge(kernel="precomputed")],
+    [*FOR_ARRAYS, *ONLY_ARRAYS],
     expected_failed_checks=lambda estimator: (
         NO_KERNEL if getattr(estimator, "kernel", None) == "precomputed" else {}
     ),
