@@ -3,16 +3,14 @@
 import importlib
 import os
 import warnings
-from importlib.metadata import version
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # read when jax is imported
-if version("scikit-learn").startswith("1.6."):
-    # its own checks can not be imported without; read when scipy is imported
-    os.environ.setdefault("SCIPY_ARRAY_API", "1")
+# read when scipy is imported; without, scikit-learn leaves out checks, or can not import them
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 # on a busy machine the time of one example says nothing
 settings.register_profile("no deadline", deadline=None)

@@ -9,7 +9,7 @@ import pytest
 
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import SumOverSamples
-from metatensor.sklearn.testing import _data
+from metatensor.sklearn.testing import Check, _data
 
 
 def one_block(block):
@@ -89,6 +89,16 @@ def rotation():
 # ---- the table of checks
 
 
+@pytest.fixture(autouse=True)
+def counted(request, record_property):
+    """Say in the report which estimator a check is for, and whose check it is."""
+    parameters = getattr(getattr(request.node, "callspec", None), "params", {})
+    if {"estimator", "check"} <= set(parameters):
+        record_property("estimator", " ".join(repr(parameters["estimator"]).split()))
+        own = isinstance(parameters["check"], Check)
+        record_property("suite", "own" if own else "scikit-learn")
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--count-checks",
@@ -112,15 +122,15 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.section("passed checks")
     width = max(map(len, counts), default=0)
     title = f"scikit-learn {version('scikit-learn')}"
-    terminalreporter.write_line(f"{'estimator':{width}}  {title:>20}  {'own':>20}")
+    terminalreporter.write_line(f"{'estimator':{width}}  {title:>25}  {'own':>25}")
     for estimator, suites in counts.items():
         texts = [count_text(suites.get(suite)) for suite in ("scikit-learn", "own")]
-        terminalreporter.write_line(f"{estimator:{width}}  {texts[0]:>20}  {texts[1]:>20}")
+        terminalreporter.write_line(f"{estimator:{width}}  {texts[0]:>25}  {texts[1]:>25}")
 
 
 def count_text(count):
     if count is None:
         return "-"
-    total = sum(count.values()) - count["skipped"]
-    skipped = f" ({count['skipped']} skipped)" if count["skipped"] else ""
-    return f"{count['passed']}/{total}{skipped}"
+    notes = [f"{count[status]} {status}" for status in ("skipped", "xfailed") if count[status]]
+    text = f"{count['passed']}/{count['passed'] + count['failed']}"
+    return f"{text} ({', '.join(notes)})" if notes else text

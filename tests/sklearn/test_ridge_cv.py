@@ -201,6 +201,15 @@ def test_weights_of_gradients_are_chosen_too(features, y):
         np.testing.assert_allclose(model.gradient_weights_[name], weights)
 
 
+def test_weights_of_gradients_may_be_an_array(features, y):
+    weights = np.logspace(-3, 0, 3)
+    options = {"alphas": [1e-3], "scoring": "neg_rmse"}
+    found = RidgeCV(gradient_weights=weights, **options).fit(features, y)
+    expected = RidgeCV(gradient_weights=weights.tolist(), **options).fit(features, y)
+    np.testing.assert_array_equal(found.cv_results_["score"], expected.cv_results_["score"])
+    np.testing.assert_array_equal(found.cv_results_["gradient_weights"], weights)
+
+
 def test_losses_with_several_weights_are_compared_when_balanced(features, y):
     X, y = rows_of(features, y)
     balanced = RidgeCV([1e-4], gradient_weights="balanced").fit(X, y)

@@ -69,6 +69,7 @@ CHECKS: dict[Callable[[Any, Data], None], Applies] = {
     _invariance.check_weights_are_copies: _outcome.takes_weights,
     _invariance.check_gradients: _always,
     _invariance.check_rotations: _always,
+    _invariance.check_rotated_fit: _always,
 }
 
 
