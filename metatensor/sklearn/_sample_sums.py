@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ Array = _arrays.Array
 Positions = npt.NDArray[np.intp]
 
 #: most samples in a group without directions, and in a piece with them
-GROUP_SAMPLES, PIECE_SAMPLES = 1024, 32
+GROUP_SAMPLES, PIECE_SAMPLES = 1024, 128
 #: how much larger a group may be than what is in it, if it is not a small one
 MOST_FILLED, SMALL_BYTES = 1.2, 1 << 16
 
@@ -318,27 +318,33 @@ def gradient_sums(kernel: _kernels.Kernel, x: Array, u: Array, across: Across) -
     xp = _arrays.namespace(x)
     (n_x, n_features), n_rows = x.shape, u.shape[0]
     n_right, n_z, _, n_columns = across.v.shape
-    z = _flat(across.z)
     C, D, E, F, G = (
-        term if _kernels.is_zero(term) else xp.reshape(term, (n_x, n_right, n_z))
-        for term in kernel.second_terms(x, z)
+        term
+        if _kernels.is_zero(term)
+        else xp.permute_dims(xp.reshape(term, (n_x, n_right, n_z)), (1, 0, 2))
+        for term in kernel.second_terms(x, _flat(across.z))
     )
-    total = _arrays.full((n_right, n_rows, n_columns), 0.0, x)
+    # what u is multiplied with: derivatives by x_i of the sum over j, for each v
+    slopes = _arrays.full((n_right, n_x, n_features, n_columns), 0.0, x)
     if not _kernels.is_zero(C):
         v = xp.reshape(across.v, (n_right, n_z, n_features * n_columns))
-        v = xp.permute_dims(C, (1, 0, 2)) @ v
-        v = xp.reshape(v, (n_right, n_x * n_features, n_columns))
-        total = xp.reshape(u, (n_rows, n_x * n_features)) @ v
-    if all(map(_kernels.is_zero, (D, E, F, G))):
-        return total
-    uz = xp.reshape(_flat(u) @ xp.matrix_transpose(z), (n_rows, n_x, n_right, n_z))
-    ux = xp.sum(u * x, axis=2)[:, :, None, None]
-    first = xp.permute_dims(D * uz + E * ux, (2, 0, 3, 1))
-    first = xp.reshape(first, (n_right, n_rows, n_z * n_x))
-    total = total + first @ xp.reshape(x @ across.v, (n_right, n_z * n_x, n_columns))
-    if _kernels.is_zero(F) and _kernels.is_zero(G):
-        return total
-    return total + xp.permute_dims(xp.sum(F * uz + G * ux, axis=1), (1, 0, 2)) @ across.zv
+        slopes = xp.reshape(C @ v, slopes.shape)
+    if not all(map(_kernels.is_zero, (D, E, F, G))):
+        xv = xp.permute_dims(x @ across.v, (0, 2, 1, 3))
+        zv = across.zv[:, None, :, :]
+        along_z = _scaled(D, xv) + _scaled(F, zv)
+        if not _kernels.is_zero(along_z):
+            slopes = slopes + xp.matrix_transpose(across.z)[:, None, :, :] @ along_z
+        along_x = _scaled(E, xv) + _scaled(G, zv)
+        if not _kernels.is_zero(along_x):
+            slopes = slopes + x[:, :, None] * xp.sum(along_x, axis=2)[:, :, None, :]
+    slopes = xp.reshape(slopes, (n_right, n_x * n_features, n_columns))
+    return xp.reshape(u, (n_rows, n_x * n_features)) @ slopes
+
+
+def _scaled(term: Any, products: Array) -> Any:
+    """Multiply a coefficient of all pairs, or zero, with products for each direction."""
+    return 0.0 if _kernels.is_zero(term) else term[..., None] * products
 
 
 def _flat(array: Array) -> Array:

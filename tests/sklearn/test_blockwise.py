@@ -1,7 +1,6 @@
 """Estimators for arrays, one for each block."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -9,14 +8,11 @@ import sklearn.base
 import sklearn.decomposition
 import sklearn.ensemble
 import sklearn.feature_selection
-import sklearn.kernel_ridge
 import sklearn.linear_model
 import sklearn.neighbors
 import sklearn.pipeline
 import sklearn.preprocessing
-import sklearn.tree
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.operations import remove_gradients
@@ -33,21 +29,6 @@ from metatensor.sklearn._affine import affine_map
 Linear = sklearn.linear_model.LinearRegression
 forest = sklearn.ensemble.RandomForestRegressor(n_estimators=5, random_state=0)
 neighbors = sklearn.neighbors.KNeighborsRegressor(n_neighbors=2)
-
-
-@parametrize_with_checks(
-    [
-        BlockwiseRegressor(sklearn.linear_model.Ridge()),
-        BlockwiseRegressor(sklearn.tree.DecisionTreeRegressor(random_state=0)),
-        BlockwiseTransformer(sklearn.preprocessing.StandardScaler()),
-        BlockwiseTransformer(sklearn.decomposition.PCA()),
-        BlockwiseTransformer(sklearn.feature_selection.VarianceThreshold()),
-    ]
-)
-def test_scikit_learn_checks(estimator, check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check(estimator)
 
 
 def two_blocks(rng, n_targets=1, components=0, linear=True):

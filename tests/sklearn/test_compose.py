@@ -1,7 +1,6 @@
 """Regressors made of others, against the same steps by hand."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import (
@@ -54,20 +52,6 @@ def assert_same(first, second, rtol=1e-10):
     for name in (None, *second.block_by_id(0).gradients_list()):
         for a, b in zip(parts(first, name), parts(second, name), strict=True):
             np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
-
-
-@parametrize_with_checks(
-    [
-        AdditiveRegressor([("mean", DummyRegressor()), ("rest", Ridge(1e-3))]),
-        AdditiveRegressor([("first", sklearn.linear_model.Ridge()), ("rest", Ridge(1e-3))]),
-        TransformedTarget(Ridge(1e-3), StandardScaler()),
-        TransformedTarget(sklearn.linear_model.Ridge(), sklearn.preprocessing.MinMaxScaler()),
-    ]
-)
-def test_scikit_learn_checks(estimator, check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check(estimator)
 
 
 # ---- sums

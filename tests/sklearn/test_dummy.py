@@ -1,20 +1,10 @@
 """Constant predictions."""
 
-import warnings
-
 import numpy as np
 import pytest
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import DummyRegressor, as_rows
-
-
-@parametrize_with_checks([DummyRegressor(), DummyRegressor("median"), DummyRegressor("zero")])
-def test_scikit_learn_checks(estimator, check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check(estimator)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from metatensor.sklearn import (
     SparseKernelRidge,
     StandardScaler,
     SumOverSamples,
+    TransformedTarget,
     as_rows,
     get_scorer,
 )

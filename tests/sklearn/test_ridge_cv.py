@@ -1,7 +1,6 @@
 """RidgeCV, and standard deviations of Ridge, against fits without the rows left out."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from sklearn.model_selection import (
     PredefinedSplit,
     ShuffleSplit,
 )
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import Ridge, RidgeCV, as_rows, get_scorer, rmse
@@ -559,21 +557,6 @@ def test_properties_that_were_zero_in_all_rows(features, y, make, solver):
 
 
 # ---- the contract
-
-
-@parametrize_with_checks(
-    [
-        RidgeCV(),
-        RidgeCV([0.1, 10.0], alpha_type="relative", scoring="neg_rmse", cv=2),
-        RidgeCV(compute_std=True, alpha_per_target=True),
-        Ridge(compute_std=True),
-    ]
-)
-def test_scikit_learn_checks(estimator, check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("error", "X has properties that were zero")
-        check(estimator)
 
 
 # ---- what is refused

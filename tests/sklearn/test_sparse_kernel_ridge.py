@@ -1,7 +1,6 @@
 """SparseKernelRidge against its steps, the formula of its coefficients, and finite differences."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.o3 import rotate
@@ -64,20 +62,6 @@ def assert_close(first, second, tolerance=1e-8):
 
 def only_systems(tensor, systems):
     return as_rows(tensor)[[list(range(16)).index(s) for s in systems]].tensor
-
-
-@parametrize_with_checks(
-    [SparseKernelRidge()]
-    + [SparseKernelRidge(0.1, kernel=kernel, **KERNELS[kernel]) for kernel in KERNELS]
-    + [
-        SparseKernelRidge(0.1, alpha_type="relative"),
-        SparseKernelRidge(0.1, selection="random", random_state=0),
-    ]
-)
-def test_scikit_learn_checks(estimator, check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check(estimator)
 
 
 # ---- the same another way
