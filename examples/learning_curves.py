@@ -72,8 +72,8 @@ models = {
 # The curves
 # ----------
 # Both axes are logarithmic; the areas are standard deviations over the splits. With forces, the
-# errors of the linear model soon are what a sum over pairs can do at best, while those of the kernel
-# model fall on. It has more to learn: with few structures it is not the better one.
+# errors of the linear model soon are what a sum over pairs can do at best, while those of the
+# kernel model fall on. It has more to learn: with few structures it is not the better one.
 
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
 scoring = {
