@@ -5,7 +5,6 @@
 
 import warnings
 
-import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks as on_arrays
 
 from metatensor.sklearn import (
@@ -40,6 +39,10 @@ FOR_ARRAYS = [
     Ridge(alpha=0.1, alpha_type="relative", solver="svd"),
     Ridge(solver="lstsq"),
     Ridge(solver="dual"),
+    PCA(n_components=1, whiten=True),
+    PolynomialFeatures(),
+    FPSSelector(n_to_select=1),
+    CURSelector(n_to_select=1),
 ]
 ESTIMATORS = [
     *FOR_ARRAYS,
@@ -51,7 +54,6 @@ ESTIMATORS = [
     VarianceThreshold(threshold=0.3),
     PCA(n_components=2),
     PCA(n_components=0.9, whiten=True),
-    PolynomialFeatures(),
     PolynomialFeatures(degree=3, include_bias=True, interaction_only=True),
     FPSSelector(n_to_select=2),
     CURSelector(n_to_select=2),
@@ -80,12 +82,8 @@ EXPECTED_FAILURES = {
 }
 
 
-FROM_SCIKIT_LEARN = on_arrays(FOR_ARRAYS)
-NAMES, CASES = FROM_SCIKIT_LEARN.args
-
-
-# cases are a generator before scikit-learn 1.9, which pytest warns about
-@pytest.mark.parametrize(NAMES, list(CASES), **FROM_SCIKIT_LEARN.kwargs)
+# on labelled data with few rows, the last of all components would be arbitrary
+@on_arrays([*FOR_ARRAYS, PCA()])
 def test_scikit_learn_checks(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
