@@ -14,7 +14,6 @@ The sides take turns, with one thread each::
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,16 +24,11 @@ import sklearn.linear_model
 
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import Ridge, RidgeCV, Rows, as_rows, rmse
+from worker import peak_memory
 
 ALPHA, GRADIENT_WEIGHT, SEED = 1e-3, 0.1, 7
 ALPHAS = np.logspace(-5, 2, 8)
 THREADS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
-
-
-def peak() -> int:
-    """Bytes that this process ever held."""
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size if sys.platform == "darwin" else 1024 * size
 
 
 def make(n_systems: int, n_atoms: int, n_features: int) -> tuple[TensorMap, TensorMap]:
@@ -94,14 +88,14 @@ FITS = {"ours": fit_ours, "stacked": fit_stacked}
 
 def measure(side: str, options: argparse.Namespace) -> dict[str, object]:
     X, y = make(options.systems, options.atoms, options.features)
-    before = peak()
+    before = peak_memory()
     start = time.process_time()
     coefficients = FITS[side](X, y)
     seconds = time.process_time() - start
     return {
         "seconds": seconds,
         "data": before,
-        "extra": peak() - before,
+        "extra": peak_memory() - before,
         "coefficients": coefficients[:10].tolist(),
     }
 

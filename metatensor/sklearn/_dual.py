@@ -44,7 +44,7 @@ class DualSolution:
         scaled *= self._roots
         scaled *= self._roots[:, None]
         scaled[np.diag_indices_from(scaled)] += alpha
-        norm = np.abs(scaled).sum(axis=0).max()
+        norm = scipy.linalg.lapack.dlange("1", scaled)
         self._factor = scipy.linalg.cholesky(
             scaled, lower=True, overwrite_a=True, check_finite=False
         )

@@ -77,9 +77,10 @@ class KernelModel:
 
     def gram(self) -> Matrix:
         """Return the kernel of all rows."""
-        gram = np.zeros((self.layout.n_rows, self.layout.n_rows))
+        padded = np.zeros((self.layout.n_rows + 1, self.layout.n_rows + 1))
         for block in self._blocks.values():
-            block.add_to(gram)
+            block.add_to(padded)
+        gram = padded[:-1, :-1]
         if self._mean:
             gram *= self._shares
             gram *= self._shares[:, None]

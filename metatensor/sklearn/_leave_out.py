@@ -18,7 +18,6 @@ and Influence in Regression, 1982; for single rows, Golub, Heath and Wahba, Tech
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +29,6 @@ from metatensor.sklearn._stacking import Unfolded, weighted_mean
 
 Matrix = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.intp]
-
-
-class LeftOut(NamedTuple):
-    """Residuals (n, n_targets) of rows that were not fitted to, and the noise (n_targets,)."""
-
-    residuals: Matrix
-    scale: Matrix
 
 
 class LeaveOut:
@@ -135,24 +127,45 @@ class LeaveOut:
         self._moment = u.T @ right
         self._outside = 0.0 * right if self._complete else right - u @ self._moment
 
-    def left_out(self, alpha: float) -> LeftOut:
-        """Return residuals of rows predicted without their group, and the scale of the noise."""
+    def residuals(self, alpha: float) -> Matrix:
+        """Return the residuals (n, n_targets) of all rows, predicted without their group."""
         alpha = alpha * self._unit
-        kept, shrunk = self._filters(alpha)
+        return self._all_residuals(alpha, self._left_out(alpha))
+
+    def _left_out(self, alpha: float) -> Matrix:
+        """Return weighted residuals of the rows that have weights."""
+        _, shrunk = self._filters(alpha)
         rest = self._outside + self._u @ (shrunk[:, None] * self._moment)
+        basis, result = self._basis(alpha), np.empty_like(rest)
+        for rows in self._groups(basis):
+            result[rows] = _without(basis[rows], rest[rows], self._complete)
+        return result
+
+    def _scale(self, alpha: float) -> Matrix:
+        """Return the standard deviation of the noise, (n_targets,)."""
+        basis, variance = self._basis(alpha), np.empty(len(self._active))
+        for rows in self._groups(basis):
+            variance[rows] = _variance(basis[rows], self._complete)
+        values = self._active < self._n_values
+        if not values.any():
+            return np.zeros(self._moment.shape[1])
+        squares = self._left_out(alpha)[values] ** 2 / variance[values, None]
+        return np.asarray(np.sqrt(squares.mean(axis=0)))
+
+    def _basis(self, alpha: float) -> Matrix:
+        """Return B with G = B B^T if U is complete, and G = 1 - B B^T otherwise."""
+        kept, shrunk = self._filters(alpha)
         basis = self._u * np.sqrt(shrunk if self._complete else kept)
         if self._weight and not self._complete:
             basis = np.concatenate([basis, self._direction[:, None]], axis=1)
-        residuals, variance = np.empty_like(rest), np.empty(len(rest))
+        return np.asarray(basis)
+
+    def _groups(self, basis: Matrix) -> Iterator[Positions]:
+        """Return the rows of groups of one size, a bounded number of them at once."""
         for batch in self._batches:
-            row_bytes = 8 * batch.shape[1] * max(min(batch.shape[1], basis.shape[1]), 1)
+            row_bytes = 8 * batch.shape[1] * max(basis.shape[1], batch.shape[1], 1)
             for chunk in _base.chunks(len(batch), row_bytes):
-                some = batch[chunk]
-                residuals[some], variance[some] = _without(basis[some], rest[some], self._complete)
-        values = self._active < self._n_values
-        squares = residuals[values] ** 2 / variance[values, None]
-        scale = np.sqrt(squares.mean(axis=0)) if values.any() else np.zeros(rest.shape[1])
-        return LeftOut(self._all_residuals(alpha, residuals), scale)
+                yield batch[chunk]
 
     def _filters(self, alpha: float) -> tuple[Matrix, Matrix]:
         total = self._squares + alpha
@@ -194,7 +207,6 @@ class LeaveOut:
 
     def deviation(self, alpha: float) -> Deviation:
         """Return what the standard deviation of predictions is made of."""
-        scale = self.left_out(alpha).scale
         targets = np.arange(self.targets.start, self.targets.stop)
         alpha = alpha * self._unit
         n = len(self._vt)
@@ -203,7 +215,7 @@ class LeaveOut:
         squares = np.concatenate([self._squares[:n], np.zeros(basis.shape[1] - n)])
         root = basis / np.sqrt(squares + alpha) / self._penalty[:, None]
         constant = 1 / self._weight if self._weight else 0.0
-        return Deviation(targets, self._mean, root, constant, scale)
+        return Deviation(targets, self._mean, root, constant, self._scale(alpha))
 
 
 def leave_out(
@@ -257,8 +269,8 @@ def _batches(groups: Positions) -> Iterator[Positions]:
         yield order[first[sizes == size, None] + np.arange(size)]
 
 
-def _without(basis: Matrix, rest: Matrix, complete: bool) -> tuple[Matrix, Matrix]:
-    """Return G^-1 r and the diagonal of G^-1 for groups of rows, where G = B B^T or 1 - B B^T.
+def _without(basis: Matrix, rest: Matrix, complete: bool) -> Matrix:
+    """Return G^-1 r for groups of rows, where G = B B^T or 1 - B B^T.
 
     Parameters
     ----------
@@ -272,10 +284,22 @@ def _without(basis: Matrix, rest: Matrix, complete: bool) -> tuple[Matrix, Matri
     n_rows, n_directions = basis.shape[1:]
     if complete or n_rows <= n_directions:
         product = basis @ transposed
+        product = product if complete else np.eye(n_rows) - product
+        return np.asarray(np.linalg.solve(product, rest), dtype=np.float64)
+    inner = np.eye(n_directions) - transposed @ basis
+    return np.asarray(rest + basis @ np.linalg.solve(inner, transposed @ rest))
+
+
+def _variance(basis: Matrix, complete: bool) -> Matrix:
+    """Return the diagonal of G^-1 for groups of rows, (n_groups, n_rows)."""
+    transposed = np.swapaxes(basis, 1, 2)
+    n_rows, n_directions = basis.shape[1:]
+    if complete or n_rows <= n_directions:
+        product = basis @ transposed
         inverse = np.linalg.inv(product if complete else np.eye(n_rows) - product)
-        return inverse @ rest, np.diagonal(inverse, axis1=1, axis2=2)
+        return np.diagonal(inverse, axis1=1, axis2=2)
     spread = basis @ np.linalg.inv(np.eye(n_directions) - transposed @ basis)
-    return rest + spread @ (transposed @ rest), 1 + np.sum(spread * basis, axis=2)
+    return np.asarray(1 + np.sum(spread * basis, axis=2))
 
 
 def _sums(basis: Matrix, rows: Matrix, groups: Positions, n_groups: int) -> Matrix:

@@ -99,7 +99,7 @@ class Trial(NamedTuple):
     def residuals(self, alpha: float) -> list[Array]:
         """Return the residuals of the rows of each block, predicted without their group."""
         return [
-            np.concatenate([part.left_out(alpha).residuals for part in parts], axis=1)
+            np.concatenate([part.residuals(alpha) for part in parts], axis=1)
             for parts in self.parts
         ]
 

@@ -14,21 +14,15 @@ from metatensor.sklearn import _base
 Array = npt.NDArray[np.float64]
 
 
-def folded_rows(
-    values: _arrays.Array, weights: Array
-) -> Iterator[tuple[_arrays.Array, _arrays.Array]]:
-    """Cut values (n_samples, ..., n_properties) into float64 rows, and weights (n_samples,) too.
+def folded_rows(values: _arrays.Array) -> Iterator[tuple[slice, _arrays.Array]]:
+    """Cut values (n_samples, ..., n_properties) into float64 rows (n_rows, n_properties).
 
-    Component axes are folded into rows, which all have the weight of their sample: a pair is
-    (n_rows, n_properties), (n_rows, 1).
+    Component axes are folded into rows. Each part comes with the slice of the samples it is from.
     """
-    row_size = math.prod(values.shape[1:])
-    for chunk in _base.chunks(len(weights), 8 * row_size):
+    for chunk in _base.chunks(values.shape[0], 8 * math.prod(values.shape[1:])):
         part = _base.to_float64(values[chunk, ...])
-        n_components = math.prod(part.shape[1:-1])
-        shape = (part.shape[0] * n_components, part.shape[-1])
-        rows = _arrays.namespace(part).reshape(part, shape)
-        yield rows, _arrays.from_host(np.repeat(weights[chunk], n_components)[:, None], rows)
+        shape = (math.prod(part.shape[:-1]), part.shape[-1])
+        yield chunk, _arrays.namespace(part).reshape(part, shape)
 
 
 class Moments:
@@ -46,8 +40,10 @@ class Moments:
 
     def add(self, values: _arrays.Array, weights: Array) -> None:
         """Add values (n_samples, ..., n_properties) with weights (n_samples,)."""
-        for rows, column in folded_rows(values, weights):
-            self._add_rows(rows, column)
+        for chunk, rows in folded_rows(values):
+            n_components = rows.shape[0] // (chunk.stop - chunk.start)
+            column = np.repeat(weights[chunk], n_components)[:, None]
+            self._add_rows(rows, _arrays.from_host(column, rows))
 
     def _add_rows(self, rows: _arrays.Array, weights: _arrays.Array) -> None:
         xp = _arrays.namespace(rows)

@@ -41,7 +41,7 @@ class TensorRegressor(
         """Return X and y of a batch as labelled data, with the properties of X in known order."""
         if _base.is_tensor(X):
             X = self._labelled_features(X, reset=first)
-            y, ndim = _labelled_target(X, y)
+            y, ndim = labelled_target(X, y)
         else:
             X, y, ndim = self._labelled_arrays(X, y, first)
         if first:
@@ -56,7 +56,20 @@ class TensorRegressor(
         _base.check_finite(_base.to_tensor(y), "y")
         return X, y
 
-    def _labelled_arrays(self, X: Any, y: Any, first: bool) -> tuple[TensorMap, TensorMap, int]:
+    def _target_for_others(self, X: Any, y: Any) -> Any:
+        """Remember the labels of X, which is passed on as it is, and return y, checked."""
+        if not _base.is_tensor(X):
+            _, y = self._checked_arrays(X, y, first=True)
+            self._target_ndim = y.ndim
+            return y
+        self._remember_features(_base.to_tensor(X))
+        labelled, self._target_ndim = labelled_target(X, y)
+        if self._target_ndim is not None:
+            return check_array(y, dtype=_base.float_dtypes(y), ensure_2d=False, input_name="y")
+        _base.check_finite(_base.to_tensor(labelled), "y")
+        return labelled
+
+    def _checked_arrays(self, X: Any, y: Any, first: bool) -> tuple[Any, Any]:
         if y is not None and _base.is_tensor(y):
             raise TypeError(
                 "y can only be labelled if X is, got an array (or the like) for X, "
@@ -70,6 +83,10 @@ class TensorRegressor(
         )
         if first:
             self._forget_features()
+        return X, y
+
+    def _labelled_arrays(self, X: Any, y: Any, first: bool) -> tuple[TensorMap, TensorMap, int]:
+        X, y = self._checked_arrays(X, y, first)
         features = _base.from_matrix(X, "feature")
         return features, _target_map(y, features.block_by_id(0)._samples), y.ndim
 
@@ -324,7 +341,7 @@ class LinearRegressor(TensorRegressor):
             )
 
 
-def _labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]:
+def labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]:
     """Return labelled y, and its dimensions if it was an array that goes with labelled X."""
     if y is not None and _base.is_tensor(y):
         if isinstance(X, Rows) and isinstance(y, Rows):

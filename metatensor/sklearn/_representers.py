@@ -126,9 +126,9 @@ class LinearBlock:
         self._rows = _arrays.namespace(parts[0]).concat(parts, axis=0)
 
     def add_to(self, gram: Matrix) -> None:
-        """Add the kernel of all rows."""
+        """Add the kernel of all rows, and nothing that counts to one more row and column."""
         transposed = _arrays.namespace(self._rows).matrix_transpose(self._rows)
-        gram += _arrays.to_host(self._rows @ transposed)
+        gram[:-1, :-1] += _arrays.to_host(self._rows @ transposed)
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Return the kernel of new rows with all rows, and with themselves."""
@@ -165,8 +165,8 @@ class PrecomputedBlock:
         self._like = _base.to_float64(block._values[:0, ...])
 
     def add_to(self, gram: Matrix) -> None:
-        """Add the kernel of all rows."""
-        gram += self._gram
+        """Add the kernel of all rows, and nothing that counts to one more row and column."""
+        gram[:-1, :-1] += self._gram
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Refuse: the kernel of new rows with themselves is not known."""
@@ -220,7 +220,7 @@ class KernelBlock:
         return Samples(self._x, self._owners, self._directions, self._n_rows)
 
     def add_to(self, gram: Matrix) -> None:
-        """Add the kernel of all rows."""
+        """Add the kernel of all rows, and nothing that counts to one more row and column."""
         samples = self._samples()
         for n, left in enumerate(samples.value_groups()):
             for m, right in enumerate(samples.value_groups(n)):
@@ -228,22 +228,19 @@ class KernelBlock:
                 _add(gram, left.owners, right.owners, part, twice=m > 0)
         if isinstance(self._kernel, _kernels.Custom):
             return
-        # one more row and column for what stands for no row
-        padded = np.zeros((self._n_rows + 1, self._n_rows + 1))
         for n, left in enumerate(samples.gradient_groups()):
             rows = left.rows.reshape(-1)
             for right in samples.value_groups():
                 sums = _sample_sums.gradient_value_sums(self._kernel, left, right)
                 part = _arrays.to_host(sums).reshape(len(rows), -1)
-                _add(padded, rows, right.owners, part, twice=True)
+                _add(gram, rows, right.owners, part, twice=True)
             for m, right in enumerate(samples.gradient_groups(n)):
                 across = _sample_sums.Across(right)
                 columns = right.rows.reshape(-1)
                 for x, u, piece_rows in left.pieces(self._n_rows):
                     sums = _arrays.to_host(_sample_sums.gradient_sums(self._kernel, x, u, across))
                     part = sums.transpose(1, 0, 2).reshape(len(piece_rows), -1)
-                    _add(padded, piece_rows, columns, part, twice=m > 0)
-        gram += padded[:-1, :-1]
+                    _add(gram, piece_rows, columns, part, twice=m > 0)
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Return the kernel of new rows with all rows, and with themselves."""
@@ -275,12 +272,14 @@ class KernelBlock:
         for target in dual.T if self._directions else ():
             slope = _arrays.full(tuple(self._x.shape), 0.0, self._x)
             for values, samples, rows in self._directions:
-                kept = np.flatnonzero(rows >= 0)
-                taken = _base.to_float64(_arrays.take(values, kept))
-                numbers = target[rows[kept, None] + np.arange(values.shape[1])]
-                xp = _arrays.namespace(taken)
-                total = xp.sum(_arrays.from_host(numbers, taken)[..., None] * taken, axis=1)
-                slope = slope + _array_groups.segment_sum(total, samples[kept], len(known))
+                used = np.flatnonzero(rows >= 0)
+                for chunk in _base.chunks(len(used), 8 * math.prod(values.shape[1:])):
+                    kept = used[chunk]
+                    taken = _base.to_float64(_arrays.take(values, kept))
+                    numbers = target[rows[kept, None] + np.arange(values.shape[1])]
+                    xp = _arrays.namespace(taken)
+                    total = xp.sum(_arrays.from_host(numbers, taken)[..., None] * taken, axis=1)
+                    slope = slope + _array_groups.segment_sum(total, samples[kept], len(known))
             slopes.append(slope)
         return KernelPredictor(self._kernel, self._x, _arrays.from_host(weights, self._x), slopes)
 
@@ -417,10 +416,13 @@ def _along(gradient: TensorBlock, slopes: list[_arrays.Array], properties: Label
     values = _base.as_float(gradient._values)
     xp = _arrays.namespace(values)
     axes = (slice(None), *[None] * (values.ndim - 2), slice(None))
-    columns = [
-        xp.sum(values * _arrays.take(slope, samples)[axes], axis=-1, keepdims=True)
-        for slope in slopes
-    ]
+    none = xp.astype(values[:0, ..., :1], xp.float64)
+    parts = [[none] for _ in slopes]
+    for chunk in _base.chunks(len(samples), 8 * math.prod(values.shape[1:])):
+        for part, slope in zip(parts, slopes):
+            taken = values[chunk, ...] * _arrays.take(slope, samples[chunk])[axes]
+            part.append(xp.sum(taken, axis=-1, keepdims=True))
+    columns = [xp.concat(part, axis=0) for part in parts]
     products = _like(xp.concat(columns, axis=-1), gradient, len(properties))
     return TensorBlock._of(products, gradient._samples, gradient._components, properties)
 

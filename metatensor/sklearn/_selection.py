@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
+from metatensor.labels import Labels
+
 Array = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.intp]
 
@@ -146,15 +148,24 @@ def _remove(gram: Array, direction: Array) -> None:
     gram -= np.outer(direction, image)
 
 
-def starting_point(squares: Array, initialize: Any, random: np.random.RandomState) -> int:
+def order_of(labels: Labels) -> Positions:
+    """Return positions that sort labels: where ties go to the first, their order does not count."""
+    return np.lexsort(labels._table.T[::-1])
+
+
+def starting_point(
+    squares: Array, order: Positions, initialize: Any, random: np.random.RandomState
+) -> int:
     """Return the position of the row to start from, given the squares of the rows.
 
     Parameters
     ----------
     squares : array, (n_rows,)
         with at least one row
+    order : array of int, (n_rows,)
+        where the rows were before they were sorted
     initialize : int, "norm" or "random"
-        the row itself, the longest one, or any
+        where the row was, the longest one, or any
     random : RandomState
 
     Raises
@@ -168,7 +179,7 @@ def starting_point(squares: Array, initialize: Any, random: np.random.RandomStat
     if initialize == "random":
         return int(random.randint(len(squares)))
     if isinstance(initialize, (int, np.integer)) and 0 <= initialize < len(squares):
-        return int(initialize)
+        return int(np.flatnonzero(order == initialize)[0])
     raise ValueError(
         f"`initialize` must be 'norm', 'random' or a position from 0 to {len(squares) - 1}, "
         f"got {initialize!r}"

@@ -42,8 +42,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
     ----------
     n_components : int, float, None, or dict of these by key, default=None
         how many directions to keep in each block: a number (blocks with fewer keep all), as many
-        as explain more than this fraction of the variance for a float between 0 and 1, or all for
-        None. Keys of a dict are those of X, as entries or tuples
+        as explain more than this fraction of the variance for a float between 0 and 1, or all along
+        which anything varies, but at least one, for None. Keys of a dict are those of X, as entries
+        or tuples
     whiten : bool, default=False
         divide the result by its standard deviations; what does not vary is zero then
     svd_solver : {"auto", "covariance_eigh", "full"}, default="auto"
@@ -88,6 +89,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
     (1983), and triangular factors as in Demmel, Grigori, Hoemmen and Langou, SIAM J. Sci. Comput.
     34, A206 (2012), so that memory is needed for the square of the number of properties, not for
     copies of the data.
+
+    For arrays with less variance than columns, scikit-learn keeps directions without any variance
+    by default, which are arbitrary.
 
     Examples
     --------
@@ -185,9 +189,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
             self._n_rows = dict.fromkeys(self._sums, 0)
             self._empty = _base.to_float64(_arrays.full((0,), 0, tensor._blocks[0]._values))
         for key, block in tensor.items():
-            for rows, weights in folded_rows(block._values, np.ones(len(block._samples))):
-                self._sums[key].add(rows, rows[:, :0], weights)
-                self._n_rows[key] += weights.shape[0]
+            for _, rows in folded_rows(block._values):
+                self._sums[key].add(rows, rows[:, :0], None)
+                self._n_rows[key] += rows.shape[0]
 
     def _finish(self, most: list[int]) -> PCA:
         """Set what is learnt; `most` says how many directions may be asked for."""
@@ -347,11 +351,11 @@ def _spectrum(sums: NormalEquations | TriangularRows, n_rows: int, centered: boo
         _, singular, components = scipy.linalg.svd(
             features, full_matrices=False, check_finite=False
         )
-        squares, cutoff = singular**2, (EPSILON * max(n_rows, n_properties)) ** 2
+        squares, cutoff = singular**2, (EPSILON * max(n_rows, n_properties, 100)) ** 2
     else:
         squares, vectors = scipy.linalg.eigh(features, check_finite=False)
         squares, components = squares[::-1], vectors.T[::-1]
-        cutoff = EPSILON * n_properties
+        cutoff = EPSILON * max(n_properties, 100)
     squares = np.where(squares > cutoff * squares.max(initial=0.0), squares, 0.0)
     components = np.ascontiguousarray(components)
     for component in components:
@@ -362,8 +366,10 @@ def _spectrum(sums: NormalEquations | TriangularRows, n_rows: int, centered: boo
 
 def _n_kept(number: Any, limit: int, spectrum: _Spectrum) -> int:
     """Return how many directions to keep: `number`, or what explains this fraction."""
-    if type(number) is int or number is None:
-        return limit if number is None else min(number, limit)
+    if number is None:  # directions without variance are any, and not the same in the next fit
+        return min(limit, max(1, int(np.count_nonzero(spectrum.squares))))
+    if type(number) is int:
+        return min(number, limit)
     if isinstance(number, (bool, str)) or not 0 < _checks.require_real(number, "n_components") < 1:
         raise ValueError(
             "`n_components` must be an int, a fraction of the variance between 0 and 1 (not "

@@ -535,7 +535,9 @@ def _finish_curves(axis: Any, sizes: npt.NDArray[np.int64], score: str) -> None:
         axis.set_yscale("log")
         # a band that reaches down to zero would hide all the rest
         low, high = axis.set_ylim(bottom=max(axis.get_ylim()[0], values.min() / 2))
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        decades = np.log10(high / low)
+        subs = (1, 1.5, 2, 3, 5, 7) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)
+        axis.yaxis.set_major_locator(LogLocator(subs=subs))
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.25, linewidth=0.5)

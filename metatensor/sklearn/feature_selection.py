@@ -137,6 +137,7 @@ class _ChosenProperties(PropertySelector):
     """What chooses properties one by one, given the scalar products of all of them."""
 
     n_to_select: Any
+    random_state: Any = None
     order_: dict[LabelsEntry, Labels] | Positions
     scores_: Any
 
@@ -165,7 +166,8 @@ class _ChosenProperties(PropertySelector):
         _base.check_finite(tensor, "X")
         limits = [len(block._properties) for block in tensor]
         counts = fractions(self.n_to_select, tensor._keys, limits, "n_to_select", "properties")
-        choices = self._choices([_scalar_products(block) for block in tensor], counts)
+        random = check_random_state(self.random_state)
+        choices = [self._chosen(block, n, random) for block, n in zip(tensor, counts, strict=True)]
         if not any(len(positions) for positions, _ in choices):
             raise ValueError(f"{type(self).__name__} needs properties that are not zero in X")
         masks = [
@@ -183,8 +185,21 @@ class _ChosenProperties(PropertySelector):
         self.order_ = order if self._is_labelled else choices[0][0]
         return self
 
-    def _choices(self, grams: list[Array], counts: list[int]) -> list[tuple[Positions, Array]]:
-        """Return for each block the chosen properties, and their scores."""
+    def _chosen(
+        self, block: TensorBlock, count: int, random: np.random.RandomState
+    ) -> tuple[Positions, Array]:
+        """Return where the chosen properties of a block are, and their scores."""
+        if not count:
+            return np.zeros(0, dtype=np.intp), np.zeros(0)
+        order = _selection.order_of(block._properties)
+        gram = _scalar_products(block)[np.ix_(order, order)]
+        positions, scores = self._choice(gram, order, count, random)
+        return order[positions], scores
+
+    def _choice(
+        self, gram: Array, order: Positions, count: int, random: np.random.RandomState
+    ) -> tuple[Positions, Array]:
+        """Choose by scalar products of properties, which are sorted: `order` is where they were."""
         raise NotImplementedError
 
 
@@ -262,16 +277,12 @@ class FPSSelector(_ChosenProperties):
         self.initialize = initialize
         self.random_state = random_state
 
-    def _choices(self, grams: list[Array], counts: list[int]) -> list[tuple[Positions, Array]]:
-        random, choices = check_random_state(self.random_state), []
-        for gram, count in zip(grams, counts, strict=True):
-            if not count:
-                choices.append((np.zeros(0, dtype=np.intp), np.zeros(0)))
-                continue
-            first = _selection.starting_point(np.diagonal(gram), self.initialize, random)
-            positions, squares = _selection.farthest_of_gram(gram, count, first)
-            choices.append((positions, np.sqrt(squares)))
-        return choices
+    def _choice(
+        self, gram: Array, order: Positions, count: int, random: np.random.RandomState
+    ) -> tuple[Positions, Array]:
+        first = _selection.starting_point(np.diagonal(gram), order, self.initialize, random)
+        positions, squares = _selection.farthest_of_gram(gram, count, first)
+        return positions, np.sqrt(squares)
 
 
 class CURSelector(_ChosenProperties):
@@ -341,20 +352,19 @@ class CURSelector(_ChosenProperties):
         self.n_to_select = n_to_select
         self.n_singular = n_singular
 
-    def _choices(self, grams: list[Array], counts: list[int]) -> list[tuple[Positions, Array]]:
+    def _choice(
+        self, gram: Array, order: Positions, count: int, random: np.random.RandomState
+    ) -> tuple[Positions, Array]:
         if _checks.require_int(self.n_singular, "n_singular") < 1:
             raise ValueError(f"`n_singular` must be from 1 on, got {self.n_singular}")
-        return [
-            _selection.leverage(_root(gram), count, self.n_singular)
-            for gram, count in zip(grams, counts, strict=True)
-        ]
+        return _selection.leverage(_root(gram), count, self.n_singular)
 
 
 def _scalar_products(block: TensorBlock) -> Array:
     """Return the scalar products of properties, over samples and components."""
     sums = NormalEquations(len(block._properties), 0, centered=False)
-    for rows, weights in folded_rows(block._values, np.ones(len(block._samples))):
-        sums.add(rows, rows[:, :0], weights)
+    for _, rows in folded_rows(block._values):
+        sums.add(rows, rows[:, :0], None)
     return sums.reduced().features
 
 

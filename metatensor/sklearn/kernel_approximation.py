@@ -46,7 +46,8 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
     Blocks that are not invariant to rotations (with a component axis of more than one entry,
     "o3_lambda" other than 0 or "o3_sigma" other than 1) only have the linear kernel. It is a
     product with a matrix for all components alike, and whole samples are chosen: each gives as
-    many features as it has components. The features rotate like the values.
+    many features as it has components. The features rotate like the values; a fit to rotated
+    samples gives other features with the same products.
 
     Plain 2-D arrays are taken as well, as in :class:`sklearn.kernel_approximation.Nystroem`.
 
@@ -113,7 +114,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
     >>> phi = step.transform(X).block().values
     >>> (phi @ phi.T).round(3)
     array([[1.   , 0.607, 0.011],
-           [0.607, 0.385, 0.135],
+           [0.607, 0.384, 0.135],
            [0.011, 0.135, 1.   ]])
 
     """
@@ -292,21 +293,26 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         check_is_fitted(self)
         return self._contracted(X, self._roots)
 
-    def _contracted(self, X: Any, matrices: TensorMap) -> Any:
-        """Return k(x, Z) times the matrix with the same key."""
+    def _contracted(self, X: Any, matrices: TensorMap | None) -> Any:
+        """Return k(x, Z) times the matrix with the same key, or for None in double precision."""
         tensor = _base.to_tensor(self._labelled_features(X))
         blocks = []
         for key, block in tensor.items():
             number = self._components._keys.position(key)
             assert number is not None  # checked with the properties
-            inducing, matrix = self._components._blocks[number], matrices._blocks[number]
+            inducing = self._components._blocks[number]
             if block._components != inducing._components:
                 raise ValueError(
                     f"X must have the components it had in `fit`, {inducing.components}, in the "
                     f"block with key {key.print()}, got {block.components}"
                 )
             kernel = self._kernel_for(len(block._properties))
-            blocks.append(_KernelMap(kernel, inducing, matrix).apply(block))
+            if matrices is None:
+                mapped = _KernelMap(kernel, inducing, None, self._outputs[key])
+            else:
+                matrix = matrices._blocks[number]
+                mapped = _KernelMap(kernel, inducing, matrix._values, matrix._properties)
+            blocks.append(mapped.apply(block))
         if not _base.is_tensor(X):
             return blocks[0]._values
         return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
@@ -332,16 +338,22 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
 
 
 class _KernelMap:
-    """k(x, Z) times a matrix, and its derivative, in double precision.
+    """k(x, Z) times a matrix, if there is one, and its derivative, in double precision.
 
     The kernels of samples that are close differ in their last digits, which the matrix magnifies.
     """
 
-    def __init__(self, kernel: Kernel | Custom, inducing: TensorBlock, matrix: TensorBlock) -> None:
+    def __init__(
+        self,
+        kernel: Kernel | Custom,
+        inducing: TensorBlock,
+        matrix: _arrays.Array | None,
+        properties: Labels,
+    ) -> None:
         self._kernel = kernel
         self._inducing = inducing._values
-        self._matrix = matrix._values
-        self._properties = matrix._properties
+        self._matrix = matrix
+        self._properties = properties
 
     def apply(self, block: TensorBlock) -> TensorBlock:
         refuse_nested(block, "Nystroem")
@@ -351,8 +363,10 @@ class _KernelMap:
                 f"{block.gradients_list()}; use one of {list(_kernels.KERNELS)}, or "
                 "`remove_gradients(X)`"
             )
-        z, matrix = (self._like(array, block._values) for array in (self._inducing, self._matrix))
-        z = _rows(z)
+        z = _rows(learnt_like(self._inducing, block._values))
+        matrix = self._matrix
+        if matrix is not None:
+            matrix = learnt_like(matrix, block._values)
         gradients = {}
         for name, gradient in block._gradients.items():
             along = self._derivative(block, gradient, z)
@@ -361,12 +375,6 @@ class _KernelMap:
         return TensorBlock._of(
             mapped._values, block._samples, block._components, self._properties, gradients
         )
-
-    @staticmethod
-    def _like(array: _arrays.Array, values: _arrays.Array) -> _arrays.Array:
-        """Return what was learnt with the library and device of the values, in float64."""
-        like = _base.to_float64(values[:0, ...])
-        return _arrays.from_host(_arrays.to_host(_base.to_float64(array)), like)
 
     def _derivative(
         self, block: TensorBlock, gradient: TensorBlock, z: _arrays.Array
@@ -390,20 +398,30 @@ class _KernelMap:
         self,
         block: TensorBlock,
         function: Callable[[_arrays.Array, slice], _arrays.Array],
-        matrix: _arrays.Array,
+        matrix: _arrays.Array | None,
     ) -> TensorBlock:
         """Apply a function to rows of properties, a bounded number at once."""
         values = _base.as_float(block._values)
         xp = _arrays.namespace(values)
-        n_columns = sum(matrix.shape) + len(block._properties)
-        parts = [_arrays.full((0, *values.shape[1:-1], matrix.shape[1]), 0, values)]
+        dtype = xp.float64 if matrix is None else values.dtype
+        size = len(self._properties)
+        n_columns = self._inducing.shape[0] + size + len(block._properties)
+        empty = _arrays.full((0, *values.shape[1:-1], size), 0, values)
+        parts = [xp.astype(empty, dtype, copy=False)]
         for chunk in _base.chunks(len(values), 8 * n_columns * math.prod(values.shape[1:-1])):
             part = values[chunk, ...]
-            result = function(_rows(part), chunk) @ matrix
-            result = _arrays.reshape(result, (*part.shape[:-1], matrix.shape[1]))
-            parts.append(xp.astype(result, values.dtype, copy=False))
+            result = function(_rows(part), chunk)
+            result = result if matrix is None else result @ matrix
+            result = _arrays.reshape(result, (*part.shape[:-1], size))
+            parts.append(xp.astype(result, dtype, copy=False))
         joined = parts[1] if len(parts) == 2 else xp.concat(parts, axis=0)
         return TensorBlock._of(joined, block._samples, block._components, self._properties)
+
+
+def learnt_like(array: _arrays.Array, values: _arrays.Array) -> _arrays.Array:
+    """Return what was learnt with the library and device of the values, in double precision."""
+    like = _base.to_float64(values[:0, ...])
+    return _arrays.from_host(_arrays.to_host(_base.to_float64(array)), like)
 
 
 def _wide(values: _arrays.Array) -> _arrays.Array:

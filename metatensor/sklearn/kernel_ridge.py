@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +29,6 @@ from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
 
 Matrix = npt.NDArray[np.float64]
-KernelFunction = Callable[[Any, Any], Any]
 
 #: a matrix with more rows takes more than 3.2 GB
 MAX_ROWS = 20_000
@@ -163,7 +161,7 @@ class KernelRidge(_regression.TensorRegressor):
         alpha: float = 1.0,
         *,
         kernel: Literal["linear", "poly", "rbf", "cosine", "precomputed"]
-        | KernelFunction = "linear",
+        | _kernels.Function = "linear",
         gamma: float | None = None,
         degree: float = 3,
         coef0: float = 1,
@@ -299,14 +297,10 @@ class KernelRidge(_regression.TensorRegressor):
             )
         if self.kernel == "precomputed":
             return _representers.PrecomputedBlock(block, links, layout)
-        kernel: _kernels.Kernel | _kernels.Custom
-        if callable(self.kernel):
-            kernel = _kernels.Custom(self.kernel)
-        else:
-            gamma = 1 / max(len(block._properties), 1) if self.gamma is None else self.gamma
-            kernel = _kernels.Kernel(
-                self.kernel, float(gamma), float(self.coef0), float(self.degree)
-            )
+        n_features = len(block._properties)
+        kernel = _kernels.of_parameters(
+            self.kernel, self.gamma, self.coef0, self.degree, n_features
+        )
         return _representers.KernelBlock(kernel, block, links, layout)
 
     def _row_weights(self, layout: Layout, weights: Weights) -> tuple[Matrix, Factors]:
@@ -324,15 +318,8 @@ class KernelRidge(_regression.TensorRegressor):
     # ---- checks
 
     def _check_parameters(self) -> None:
-        names = [*_kernels.KERNELS, "precomputed"]
-        if not callable(self.kernel) and self.kernel not in names:
-            raise ValueError(f"`kernel` must be one of {names}, or a callable, got {self.kernel!r}")
+        _kernels.check_parameters(self.kernel, self.gamma, self.coef0, self.degree, ["precomputed"])
         _base.check_not_negative(self.alpha, "alpha", "a number")
-        _base.check_not_negative(self.degree, "degree", "a number")
-        if self.gamma is not None:
-            _base.check_not_negative(self.gamma, "gamma", "a number or None")
-        if not math.isfinite(self.coef0):
-            raise ValueError(f"`coef0` must be finite, got {self.coef0}")
         _gradient_weights.check(self.gradient_weights)
         if self.aggregate not in ("sum", "mean", None):
             raise ValueError(f"`aggregate` must be 'sum', 'mean' or None, got {self.aggregate!r}")

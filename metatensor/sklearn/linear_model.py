@@ -508,6 +508,8 @@ class RidgeCV(_regression.LinearRegressor):
 
     def _gradient_options(self) -> Sequence[GradientWeights]:
         options: Any = self.gradient_weights
+        if isinstance(options, np.ndarray) and options.ndim:
+            options = options.tolist()
         return options if isinstance(options, (list, tuple)) else [options]
 
     def _parameters(self, features: TensorMap, targets: TensorMap) -> list[str]:

@@ -16,7 +16,7 @@ from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
 from metatensor.operations._blockwise import refuse_nested
-from metatensor.sklearn import _base
+from metatensor.sklearn import _base, _selection
 from metatensor.sklearn._transformation import TensorTransformer, feature_names
 from metatensor.tensor import TensorMap
 
@@ -62,7 +62,7 @@ class PolynomialFeatures(TensorTransformer):
     -----
     A property of the result has the number of its factors as "degree", followed by the labels of
     the first factor under names that end in "_1", of the second one in "_2"...; where there are
-    fewer factors, these are -1. Factors are in the order of the properties in `fit`.
+    fewer factors, these are -1. Factors are sorted by their labels.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class PolynomialFeatures(TensorTransformer):
         Parameters
         ----------
         X : TensorMap, Rows, or array (n_samples, n_features)
-            only the labels count
+            without NaN; only the labels count
         y : None
             not used
 
@@ -126,7 +126,8 @@ class PolynomialFeatures(TensorTransformer):
                     f"key {key.print()}; select the others, or multiply by their norm"
                 )
         self._factors = {
-            key: list(self._products(block._properties)) for key, block in tensor.items()
+            key: list(self._products(_selection.order_of(block._properties)))
+            for key, block in tensor.items()
         }
         self._labels_out = {
             key: self._labels_of(block._properties, self._factors[key])
@@ -135,16 +136,15 @@ class PolynomialFeatures(TensorTransformer):
         self.n_output_features_ = sum(map(len, self._labels_out.values()))
         return self
 
-    def _products(self, properties: Labels) -> Iterator[Positions]:
-        """Give the positions of the factors of all products of each degree."""
-        order = np.lexsort(properties._table.T[::-1])
-        rank = np.argsort(order)
+    def _products(self, order: Positions) -> Iterator[Positions]:
+        """Give the positions of the factors of all products of each degree.
+
+        Properties are sorted, so that products do not depend on their order.
+        """
         choose = combinations if self.interaction_only else combinations_with_replacement
         for degree in range(0 if self.include_bias else 1, self.degree + 1):
-            flat = np.fromiter(chain.from_iterable(choose(range(len(order)), degree)), np.intp)
-            products = flat.reshape(-1, degree) if degree else np.zeros((1, 0), dtype=np.intp)
-            # their names do not depend on the order of properties
-            yield order[np.sort(rank[products], axis=1)]
+            flat = np.fromiter(chain.from_iterable(choose(order.tolist(), degree)), np.intp)
+            yield flat.reshape(-1, degree) if degree else np.zeros((1, 0), dtype=np.intp)
 
     def _labels_of(self, properties: Labels, products: list[Positions]) -> Labels:
         names = [f"{name}_{n + 1}" for n in range(self.degree) for name in properties._names]

@@ -146,7 +146,7 @@ class Rows:
             ):
                 raise TypeError("only the rows of Rows can be indexed, not their properties")
             key = key[0]
-        positions = _as_positions(key, len(self))
+        positions = as_positions(key, len(self))
         part = Rows.__new__(Rows)
         part._source = self._source
         part._positions = positions if self._positions is None else self._positions[positions]
@@ -352,7 +352,7 @@ def row_numbers(samples: Labels, rows: Labels) -> Positions:
     return numbers
 
 
-def _as_positions(key: Any, length: int) -> Positions:
+def as_positions(key: Any, length: int) -> Positions:
     """Turn what was given as an index into positions of different rows."""
     if isinstance(key, slice):
         return np.arange(length)[key]

@@ -139,25 +139,27 @@ class SampleSelector(LabelTransformer):
         counts = fractions(self.n_to_select, tensor._keys, limits, "n_to_select", "samples")
         random = check_random_state(self.random_state)
         choices = [
-            self._choice(_features(block), count, random)
-            for block, count in zip(tensor, counts, strict=True)
+            self._choice(block, count, random) for block, count in zip(tensor, counts, strict=True)
         ]
         self._remember_features(tensor)
         self._keep(tensor, choices)
         return self
 
     def _choice(
-        self, rows: Array, count: int, random: np.random.RandomState
+        self, block: TensorBlock, count: int, random: np.random.RandomState
     ) -> tuple[Positions, Array]:
-        """Return the chosen samples of one block, and their scores."""
+        """Return where the chosen samples of a block are, and their scores."""
         if not count:
             return np.zeros(0, dtype=np.intp), np.zeros(0)
+        order = _selection.order_of(block._samples)
+        rows = _features(block)[order]
         if self.method == "cur":
-            return _selection.leverage(rows, count)
+            positions, scores = _selection.leverage(rows, count)
+            return order[positions], scores
         squares = np.einsum("rc,rc->r", rows, rows)
-        first = _selection.starting_point(squares, self.initialize, random)
+        first = _selection.starting_point(squares, order, self.initialize, random)
         positions, distances = _selection.farthest_points(rows, count, first)
-        return positions, np.sqrt(distances)
+        return order[positions], np.sqrt(distances)
 
     def _keep(self, tensor: TensorMap, choices: list[tuple[Positions, Array]]) -> None:
         self.support_: dict[LabelsEntry, Labels] = {}

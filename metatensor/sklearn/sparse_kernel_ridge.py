@@ -15,14 +15,14 @@ from metatensor.block import TensorBlock
 from metatensor.labels import Labels
 from metatensor.operations.joining import join
 from metatensor.sklearn import _alignment, _base, _kernels, _matching, _regression
-from metatensor.sklearn._matching import VALUES
+from metatensor.sklearn._base import VALUES
 from metatensor.sklearn.feature_extraction import (
     KeysToProperties,
     KeysToSamples,
     MeanOverSamples,
     SumOverSamples,
 )
-from metatensor.sklearn.kernel_approximation import Nystroem
+from metatensor.sklearn.kernel_approximation import Nystroem, learnt_like
 from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
@@ -133,10 +133,10 @@ class SparseKernelRidge(_regression.TensorRegressor):
     >>> from metatensor.sklearn import SparseKernelRidge, as_rows, rmse
     >>> data = make_alloys(20, repeats=[(1, 1, 1)], verbose=False)
     >>> X, y = as_rows(data.descriptor, data.energies)
-    >>> model = SparseKernelRidge(1e-6, gamma=0.1, n_components=20, gradient_weights=0.01)
+    >>> model = SparseKernelRidge(1e-6, gamma=0.01, n_components=20, gradient_weights=0.01)
     >>> predicted = model.fit(X[:15], y[:15]).predict(X[15:])
-    >>> rmse(y[15:], predicted, gradient="positions") < 0.5
-    True
+    >>> print(f"{rmse(y[15:], predicted, gradient='positions'):.1f} eV/Å")
+    0.2 eV/Å
 
     """
 
@@ -358,14 +358,35 @@ class SparseKernelRidge(_regression.TensorRegressor):
         """Return the features of the samples of y, in batches of them if atoms are summed up."""
         parts: list[_base.Tensor] = []
         for part in self._batches(X):
-            phi = self.nystroem_.transform(part)
-            for step in self._steps:
+            steps = self._steps
+            if isinstance(steps[0], KeysToProperties):
+                phi = self.nystroem_.transform(part)
+            else:
+                phi, steps = self._summed(part), steps[1:]
+            for step in steps:
                 phi = step.transform(phi)
             parts.append(phi)
         if len(parts) == 1:
             return parts[0]
         joined: TensorMap = join([_base.to_tensor(part) for part in parts], "samples")
         return _base.like_container(X, joined)
+
+    def _summed(self, X: _base.Tensor) -> Any:
+        """Return what the first two steps give, with the normalization of sums, which are fewer."""
+        kernels = self._steps[0].transform(self.nystroem_._contracted(X, None))
+        dtype = _base.as_float(_base.to_tensor(X)._blocks[0]._values).dtype
+        roots = dict(self.nystroem_._roots.items())
+        blocks = []
+        for key, block in _base.to_tensor(kernels).items():
+            root = learnt_like(roots[key]._values, block._values)
+
+            def normalized(values: _arrays.Array, root: _arrays.Array = root) -> _arrays.Array:
+                return _arrays.namespace(values).astype(
+                    _base.times(values, root), dtype, copy=False
+                )
+
+            blocks.append(_base.map_block(block, block._properties, normalized, normalized))
+        return _base.like_container(X, TensorMap._of(_base.to_tensor(kernels)._keys, blocks))
 
     def _batches(self, X: _base.Tensor) -> Iterator[_base.Tensor]:
         """Cut X into parts whose features, and their gradients, take a bounded memory."""

@@ -5,15 +5,27 @@
 
 import warnings
 
+import pytest
+import sklearn.decomposition
+import sklearn.feature_selection
+import sklearn.linear_model
+import sklearn.preprocessing
+import sklearn.tree
 from sklearn.utils.estimator_checks import parametrize_with_checks as on_arrays
 
 from metatensor.sklearn import (
     PCA,
+    AdditiveRegressor,
+    BlockwiseRegressor,
+    BlockwiseTransformer,
+    CompositionRegressor,
     CURSelector,
+    DummyRegressor,
     FPSSelector,
     KernelRidge,
     KeysToProperties,
     KeysToSamples,
+    KeysTransformer,
     MeanOverSamples,
     Normalizer,
     Nystroem,
@@ -24,28 +36,54 @@ from metatensor.sklearn import (
     SparseKernelRidge,
     StandardScaler,
     SumOverSamples,
+    TransformedTarget,
     VarianceThreshold,
 )
 from metatensor.sklearn.testing import parametrize_with_checks
 
 KEYS = ["center_type", "neighbor_type"]
-#: estimators that take arrays as well, those without tests of their own for that
+KERNELS = ("linear", "poly", "rbf", "cosine")
+#: estimators that take arrays as well
 FOR_ARRAYS = [
     Normalizer(),
     StandardScaler(),
     StandardScaler(with_std="block"),
     VarianceThreshold(),
+    PCA(),
+    PCA(whiten=True, svd_solver="full"),
+    FPSSelector(),
+    CURSelector(),
+    PolynomialFeatures(),
+    PolynomialFeatures(degree=3, include_bias=True, interaction_only=True),
     Ridge(),
     Ridge(alpha=0.1, alpha_type="relative", solver="svd"),
     Ridge(solver="lstsq"),
     Ridge(solver="dual"),
-    PCA(n_components=1, whiten=True),
-    PolynomialFeatures(),
-    FPSSelector(n_to_select=1),
-    CURSelector(n_to_select=1),
+    Ridge(compute_std=True),
+    RidgeCV(),
+    RidgeCV([0.1, 10.0], alpha_type="relative", scoring="neg_rmse", cv=2),
+    RidgeCV(compute_std=True, alpha_per_target=True),
+    *(Nystroem(kernel, n_components=5) for kernel in KERNELS),
+    *(Nystroem(selection=selection, random_state=0) for selection in ("fps", "cur", "random")),
+    *(KernelRidge(kernel=kernel) for kernel in KERNELS),
+    *(SparseKernelRidge(0.1, kernel=kernel, n_components=20) for kernel in KERNELS),
+    SparseKernelRidge(0.1, alpha_type="relative"),
+    SparseKernelRidge(0.1, selection="random", random_state=0),
+    *(DummyRegressor(strategy) for strategy in ("mean", "median", "zero")),
+    AdditiveRegressor([("mean", DummyRegressor()), ("rest", Ridge(1e-3))]),
+    AdditiveRegressor([("first", sklearn.linear_model.Ridge()), ("rest", Ridge(1e-3))]),
+    TransformedTarget(Ridge(1e-3), StandardScaler()),
+    TransformedTarget(sklearn.linear_model.Ridge(), sklearn.preprocessing.MinMaxScaler()),
+    BlockwiseRegressor(sklearn.linear_model.Ridge()),
+    BlockwiseRegressor(sklearn.tree.DecisionTreeRegressor(random_state=0)),
+    BlockwiseTransformer(sklearn.preprocessing.StandardScaler()),
+    BlockwiseTransformer(sklearn.decomposition.PCA()),
+    BlockwiseTransformer(sklearn.feature_selection.VarianceThreshold()),
 ]
 ESTIMATORS = [
     *FOR_ARRAYS,
+    CompositionRegressor(),
+    KeysTransformer([("scale", StandardScaler(), {})]),
     KeysToProperties(KEYS),
     KeysToSamples(KEYS),
     KeysToSamples("neighbor_type", unknown="ignore"),
@@ -54,7 +92,6 @@ ESTIMATORS = [
     VarianceThreshold(threshold=0.3),
     PCA(n_components=2),
     PCA(n_components=0.9, whiten=True),
-    PolynomialFeatures(degree=3, include_bias=True, interaction_only=True),
     FPSSelector(n_to_select=2),
     CURSelector(n_to_select=2),
     SampleSelector(n_to_select=4),
@@ -82,8 +119,21 @@ EXPECTED_FAILURES = {
 }
 
 
-# on labelled data with few rows, the last of all components would be arbitrary
-@on_arrays([*FOR_ARRAYS, PCA()])
+NO_KERNEL = dict.fromkeys(
+    ["check_positive_only_tag_during_fit", "check_estimators_dtypes"],
+    "gives a matrix with negative eigenvalues, which is no kernel and refused",
+)
+FROM_SCIKIT_LEARN = on_arrays(
+    [*FOR_ARRAYS, KernelRidge(kernel="precomputed")],
+    expected_failed_checks=lambda estimator: (
+        NO_KERNEL if getattr(estimator, "kernel", None) == "precomputed" else {}
+    ),
+)
+NAMES, CASES = FROM_SCIKIT_LEARN.args
+
+
+# cases are a generator before scikit-learn 1.9, which pytest warns about
+@pytest.mark.parametrize(NAMES, list(CASES), **FROM_SCIKIT_LEARN.kwargs)
 def test_scikit_learn_checks(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -78,8 +78,17 @@ def test_small_variances_need_the_full_solver():
     found = PCA(svd_solver="full").fit(array).singular_values_
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     found = PCA().fit(array).singular_values_
-    np.testing.assert_allclose(found[:3], expected[:3], rtol=1e-3)
-    assert found[3] < 1e-6
+    np.testing.assert_allclose(found, expected[:3], rtol=1e-3)
+
+
+def test_directions_without_variance_are_left_out_unless_asked_for(array):
+    flat = np.concatenate([array, array[:, :2] - array[:, 3:5]], axis=1)
+    for svd_solver in SOLVERS:
+        assert PCA(svd_solver=svd_solver).fit_transform(flat).shape == (40, 6)
+        found = PCA(8, whiten=True, svd_solver=svd_solver).fit_transform(flat)
+        np.testing.assert_array_equal(found[:, 6:], np.zeros((40, 2)))
+        np.testing.assert_allclose(found[:, :6].std(axis=0, ddof=1), 1)
+    assert PCA().fit_transform(np.ones((5, 3))).tolist() == [[0.0]] * 5
 
 
 def test_frames(array):

