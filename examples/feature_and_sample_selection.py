@@ -159,7 +159,9 @@ for number, draw in enumerate(drawn, 1):
 
 # %%
 # The map shows all Cu environments, projected on the two directions of largest variance, and those
-# that were chosen, numbered in the order of their choice: the rim first, which few atoms are near.
+# that were chosen, numbered in the order of their choice. Farthest points are the rim first, which
+# few atoms are near. Points drawn at random are where most atoms are, and for this mean error they
+# are at least as good; what they leave to chance is whether rare environments are known at all.
 
 projected = PCA(2).fit_transform(E_train).tensor.block(center_type=29)
 chosen = [projected.samples.position(entry) for entry in scores.samples]
