@@ -244,6 +244,13 @@ def requires_grad(array: Array, required: bool = True) -> Array:
     return array.detach().requires_grad_(required)
 
 
+def pin_memory(array: Array) -> Array:
+    """Return a tensor of torch in memory that is quick to send to a GPU, if there is one."""
+    if library(array) != "torch" or array.device.type != "cpu":
+        return array
+    return array.pin_memory() if sys.modules["torch"].cuda.is_available() else array
+
+
 def reshape(array: Array, shape: tuple[int, ...]) -> Array:
     """Return the array with other axes."""
     if 0 in shape and library(array) == "dask":  # which has no rule for chunks without entries
