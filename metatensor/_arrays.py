@@ -99,7 +99,10 @@ def as_values(array: Any) -> Array:
 
 def device(array: Array) -> Any:
     """Return where an array lives: "cpu" for numpy, what the library says otherwise."""
-    return "cpu" if library(array) == "numpy" else compat.device(array)
+    name = library(array)
+    if name == "numpy":
+        return "cpu"
+    return array.device if name == "torch" else compat.device(array)
 
 
 def has_format_dtype(array: Array) -> bool:
