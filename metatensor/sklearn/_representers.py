@@ -125,10 +125,10 @@ class LinearBlock:
             parts.append(_summed(gradient._values, rows, len(layout.parts[name]._samples)))
         self._rows = _arrays.namespace(parts[0]).concat(parts, axis=0)
 
-    def add_to(self, gram: Matrix) -> None:
-        """Add the kernel of all rows, and nothing that counts to one more row and column."""
+    def add_half_to(self, half: Matrix) -> None:
+        """Add what is, plus its transpose, the kernel of all rows and of one that is none."""
         transposed = _arrays.namespace(self._rows).matrix_transpose(self._rows)
-        gram[:-1, :-1] += _arrays.to_host(self._rows @ transposed)
+        half[:-1, :-1] += 0.5 * _arrays.to_host(self._rows @ transposed)
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Return the kernel of new rows with all rows, and with themselves."""
@@ -164,9 +164,9 @@ class PrecomputedBlock:
         ]
         self._like = _base.to_float64(block._values[:0, ...])
 
-    def add_to(self, gram: Matrix) -> None:
-        """Add the kernel of all rows, and nothing that counts to one more row and column."""
-        gram[:-1, :-1] += self._gram
+    def add_half_to(self, half: Matrix) -> None:
+        """Add what is, plus its transpose, the kernel of all rows and of one that is none."""
+        half[:-1, :-1] += 0.5 * self._gram
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Refuse: the kernel of new rows with themselves is not known."""
@@ -219,13 +219,13 @@ class KernelBlock:
     def _samples(self) -> Samples:
         return Samples(self._x, self._owners, self._directions, self._n_rows)
 
-    def add_to(self, gram: Matrix) -> None:
-        """Add the kernel of all rows, and nothing that counts to one more row and column."""
+    def add_half_to(self, half: Matrix) -> None:
+        """Add what is, plus its transpose, the kernel of all rows and of one that is none."""
         samples = self._samples()
         for n, left in enumerate(samples.value_groups()):
             for m, right in enumerate(samples.value_groups(n)):
                 part = _arrays.to_host(_sample_sums.value_sums(self._kernel, left, right))
-                _add(gram, left.owners, right.owners, part, twice=m > 0)
+                _add(half, left.owners, right.owners, part if m else 0.5 * part)
         if isinstance(self._kernel, _kernels.Custom):
             return
         for n, left in enumerate(samples.gradient_groups()):
@@ -233,14 +233,14 @@ class KernelBlock:
             for right in samples.value_groups():
                 sums = _sample_sums.gradient_value_sums(self._kernel, left, right)
                 part = _arrays.to_host(sums).reshape(len(rows), -1)
-                _add(gram, rows, right.owners, part, twice=True)
+                _add(half, rows, right.owners, part)
             for m, right in enumerate(samples.gradient_groups(n)):
                 across = _sample_sums.Across(right)
                 columns = right.rows.reshape(-1)
                 for x, u, piece_rows in left.pieces(self._n_rows):
                     sums = _arrays.to_host(_sample_sums.gradient_sums(self._kernel, x, u, across))
                     part = sums.transpose(1, 0, 2).reshape(len(piece_rows), -1)
-                    _add(gram, piece_rows, columns, part, twice=m > 0)
+                    _add(half, piece_rows, columns, part if m else 0.5 * part)
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Return the kernel of new rows with all rows, and with themselves."""
@@ -401,13 +401,9 @@ def _summed(values: _arrays.Array, groups: Positions, n_groups: int) -> _arrays.
     return _arrays.namespace(sums).reshape(sums, shape)
 
 
-def _add(
-    matrix: Matrix, rows: Positions, columns: Positions, part: Matrix, twice: bool = False
-) -> None:
-    """Add to some rows and columns, and also the other way round."""
+def _add(matrix: Matrix, rows: Positions, columns: Positions, part: Matrix) -> None:
+    """Add to some rows and columns."""
     matrix[np.ix_(rows, columns)] += part
-    if twice:
-        matrix[np.ix_(columns, rows)] += part.T
 
 
 def _along(gradient: TensorBlock, slopes: list[_arrays.Array], properties: Labels) -> TensorBlock:
