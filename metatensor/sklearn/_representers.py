@@ -56,7 +56,9 @@ class Layout:
         """Return what is to be predicted, (n_rows, n_targets)."""
         n_targets = len(self.block._properties)
         parts = [_base.to_float64(part._values) for part in self.parts.values()]
-        return np.concatenate([_arrays.to_host(part).reshape(-1, n_targets) for part in parts])
+        return np.concatenate(
+            [_arrays.to_host(part).reshape(math.prod(part.shape[:-1]), n_targets) for part in parts]
+        )
 
     def fill(self, dual: _arrays.Array) -> TensorBlock:
         """Return numbers for the rows (n_rows, n_targets) as a block like that of y."""
@@ -132,7 +134,7 @@ class LinearBlock:
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Return the kernel of new rows with all rows, and with themselves."""
-        new = _summed(block._values, owners, n_owners)
+        new = _summed(_kernels.moved(block._values, self._rows), owners, n_owners)
         xp = _arrays.namespace(new)
         products = new @ xp.matrix_transpose(self._rows)
         return _arrays.to_host(products), _arrays.to_host(xp.sum(new * new, axis=1))
@@ -204,7 +206,7 @@ class KernelBlock:
         layout: Layout,
     ) -> None:
         self._kernel = kernel
-        self._x = _features(block)
+        self._x = _kernels.rows_of(_arrays.detach(block._values))
         self._owners = links.owners
         self._n_rows = layout.n_rows
         self._directions = []
@@ -244,7 +246,8 @@ class KernelBlock:
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Return the kernel of new rows with all rows, and with themselves."""
-        samples, new = self._samples(), Samples(_features(block), owners)
+        x = _kernels.rows_of(_kernels.moved(block._values, self._x))
+        samples, new = self._samples(), Samples(x, owners)
         padded = np.zeros((n_owners, self._n_rows + 1))
         diagonal = np.zeros(n_owners)
         for right in new.value_groups():
@@ -299,7 +302,8 @@ class LinearPredictor:
     def predict(self, block: TensorBlock, properties: Labels) -> TensorBlock:
         """Predict values and gradients of all samples."""
         values = _base.as_float(block._values)
-        matrix = _arrays.namespace(values).astype(self._matrix, values.dtype, copy=False)
+        matrix = _kernels.moved(self._matrix, values)
+        matrix = _arrays.namespace(values).astype(matrix, values.dtype, copy=False)
 
         def multiply(array: _arrays.Array) -> _arrays.Array:
             return _base.times(array, matrix)
@@ -331,16 +335,17 @@ class KernelPredictor:
 
     def predict(self, block: TensorBlock, properties: Labels) -> TensorBlock:
         """Predict values, and gradients if the kernel has derivatives, of all samples."""
-        x = _features(block)
+        x = _kernels.rows_of(block._values)
         xp = _arrays.namespace(x)
         with_slopes = isinstance(self._kernel, _kernels.Kernel) and bool(block._gradients)
+        here = self._moved(x)
         chunks = list(_base.chunks(x.shape[0], 64 * self._z.shape[0]))
         chunks = chunks or [slice(0, 0)]
-        values = xp.concat([self._values(x[chunk, :]) for chunk in chunks], axis=0)
+        values = xp.concat([here._values(x[chunk, :]) for chunk in chunks], axis=0)
         gradients = {}
         if with_slopes:
             slopes = [
-                xp.concat([self._derivative(x[chunk, :], target) for chunk in chunks], axis=0)
+                xp.concat([here._derivative(x[chunk, :], target) for chunk in chunks], axis=0)
                 for target in range(len(properties))
             ]
             gradients = {
@@ -349,6 +354,11 @@ class KernelPredictor:
             }
         values = _like(values, block, len(properties))
         return TensorBlock._of(values, block._samples, block._components, properties, gradients)
+
+    def _moved(self, like: _arrays.Array) -> KernelPredictor:
+        """Return the same with arrays that go with those of what is predicted from."""
+        z, c, *slopes = (_kernels.moved(a, like) for a in (self._z, self._c, *self._slopes))
+        return KernelPredictor(self._kernel, z, c, slopes)
 
     def _values(self, x: _arrays.Array) -> _arrays.Array:
         values = self._kernel.values(x, self._z) @ self._c
@@ -384,14 +394,6 @@ class KernelPredictor:
         return result + along_z @ self._z + xp.sum(along_x, axis=-1, keepdims=True) * x
 
 
-def _features(block: TensorBlock) -> _arrays.Array:
-    """Return the values in double precision, (n_samples, n_features)."""
-    values = _base.as_float(block._values)
-    xp = _arrays.namespace(values)
-    values = xp.astype(values, xp.float64, copy=False)
-    return xp.reshape(values, (values.shape[0], values.shape[-1]))
-
-
 def _summed(values: _arrays.Array, groups: Positions, n_groups: int) -> _arrays.Array:
     """Sum up rows, and put the entries of components below each other."""
     kept = np.flatnonzero(groups >= 0)
@@ -412,14 +414,15 @@ def _along(gradient: TensorBlock, slopes: list[_arrays.Array], properties: Label
     values = _base.as_float(gradient._values)
     xp = _arrays.namespace(values)
     axes = (slice(None), *[None] * (values.ndim - 2), slice(None))
-    none = xp.astype(values[:0, ..., :1], xp.float64)
+    none = xp.sum(xp.astype(values[:0, ...], xp.float64), axis=-1, keepdims=True)
     parts = [[none] for _ in slopes]
     for chunk in _base.chunks(len(samples), 8 * math.prod(values.shape[1:])):
         for part, slope in zip(parts, slopes):
             taken = values[chunk, ...] * _arrays.take(slope, samples[chunk])[axes]
             part.append(xp.sum(taken, axis=-1, keepdims=True))
     columns = [xp.concat(part, axis=0) for part in parts]
-    products = _like(xp.concat(columns, axis=-1), gradient, len(properties))
+    joined = xp.concat(columns, axis=-1) if columns else values[..., :0]
+    products = _like(joined, gradient, len(properties))
     return TensorBlock._of(products, gradient._samples, gradient._components, properties)
 
 

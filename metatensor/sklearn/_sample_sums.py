@@ -120,7 +120,8 @@ class Samples:
             taken = _base.to_float64(taken) * there[..., None, None]
             parts.append(
                 xp.reshape(
-                    xp.permute_dims(taken, (0, 1, 3, 2, 4)), (n_pieces, -1, n_samples, n_features)
+                    xp.permute_dims(taken, (0, 1, 3, 2, 4)),
+                    (n_pieces, where.shape[1] * n_components, n_samples, n_features),
                 )
             )
         return Group(

@@ -22,7 +22,7 @@ from metatensor.sklearn.feature_extraction import (
     MeanOverSamples,
     SumOverSamples,
 )
-from metatensor.sklearn.kernel_approximation import Nystroem, learnt_like
+from metatensor.sklearn.kernel_approximation import Nystroem
 from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
@@ -378,7 +378,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
         roots = dict(self.nystroem_._roots.items())
         blocks = []
         for key, block in _base.to_tensor(kernels).items():
-            root = learnt_like(roots[key]._values, block._values)
+            root = _kernels.moved(roots[key]._values, block._values)
 
             def normalized(values: _arrays.Array, root: _arrays.Array = root) -> _arrays.Array:
                 return _arrays.namespace(values).astype(
