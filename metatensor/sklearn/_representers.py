@@ -84,7 +84,7 @@ def link(key: LabelsEntry, block: TensorBlock, layout: Layout) -> Links:
     if block._components != layout.block._components:
         raise ValueError(
             f"y and X must have the same components in the block of X with key {key.print()}, got "
-            f"{layout.block.components} and {block.components}"
+            f"{_base.components_text(layout.block)} and {_base.components_text(block)}"
         )
     owners = owners_of(block, layout.block._samples)
     rows = {}
@@ -95,7 +95,8 @@ def link(key: LabelsEntry, block: TensorBlock, layout: Layout) -> Links:
         if given._components != wanted._components:
             raise ValueError(
                 f"y and X must have the same components in the gradient {name!r} of the block of X "
-                f"with key {key.print()}, got {wanted.components} and {given.components}"
+                f"with key {key.print()}, got {_base.components_text(wanted)} and "
+                f"{_base.components_text(given)}"
             )
         rows[name] = _alignment.find_gradient_rows(given, wanted, owners)
     return Links(owners, rows)

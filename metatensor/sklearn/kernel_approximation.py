@@ -305,8 +305,9 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
             inducing = self._components._blocks[number]
             if block._components != inducing._components:
                 raise ValueError(
-                    f"X must have the components it had in `fit`, {inducing.components}, in the "
-                    f"block with key {key.print()}, got {block.components}"
+                    "X must have the components it had in `fit`, "
+                    f"{_base.components_text(inducing)}, in the block with key {key.print()}, got "
+                    f"{_base.components_text(block)}"
                 )
             kernel = self._kernel_for(len(block._properties))
             if matrices is None:

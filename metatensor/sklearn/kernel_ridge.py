@@ -468,7 +468,7 @@ def _weighted_part(
     """Return the samples of y with a weight above zero, in values or gradients."""
     counts = np.zeros(len(block._samples), bool)
     for name in (VALUES, *parameters):
-        above = (weights[name] > 0).reshape(len(weights[name]), -1).any(axis=1)
+        above = _matching.any_weight(weights[name])
         gradient = block if name is None else block._gradients[name]
         samples = np.arange(len(counts)) if name is None else gradient._samples._table[:, 0]
         counts[samples[above]] = True

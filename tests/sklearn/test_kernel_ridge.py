@@ -363,6 +363,22 @@ def without_axis(block):
 # ---- rows and weights
 
 
+def without_gradient_rows(tensor):
+    """The same values, and gradients as lone atoms have them: without rows."""
+    block = tensor.block()
+    result = TensorBlock(block.values, block.samples, block.components, block.properties)
+    for name, gradient in block.gradients():
+        result.add_gradient(name, _alignment.take_samples(gradient, np.arange(0)))
+    return TensorMap(tensor.keys, [result])
+
+
+@by_kernel
+def test_gradients_without_rows_say_nothing(X, y, kernel):
+    model = KernelRidge(0.1, **KERNELS[kernel]).fit(X, without_gradient_rows(y))
+    expected = KernelRidge(0.1, gradient_weights=0, **KERNELS[kernel]).fit(X, y)
+    assert_same(model.predict(X), expected.predict(X))
+
+
 @by_kernel
 def test_weight_zero_is_dropping_the_system(X, y, kernel):
     weights = np.ones(16)
