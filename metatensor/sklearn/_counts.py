@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from metatensor import _checks
-from metatensor.labels import Labels
+from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _base
 
 
@@ -16,8 +16,11 @@ def by_key(parameter: Any, keys: Labels, name: str) -> list[Any]:
     """Return what a parameter says for each key: the same for all, if it is no dict."""
     if not isinstance(parameter, Mapping):
         return [parameter] * len(keys)
-    given = {tuple(int(number) for number in key): value for key, value in parameter.items()}
     wanted = [tuple(row) for row in keys._table.tolist()]
+    given = {
+        tuple(key) if isinstance(key, LabelsEntry) else key: value
+        for key, value in parameter.items()
+    }
     if set(given) != set(wanted):
         raise ValueError(
             f"`{name}` must have an entry for each key of X, {_base.entries_text(keys)}, and no "

@@ -45,7 +45,7 @@ class Pair(NamedTuple):
             raise ValueError(
                 f"{names.wanted} and {names.given} must have the same components in the gradient "
                 f"{parameter!r} of the block with key {self.key.print()}, got "
-                f"{wanted.components} and {given.components}"
+                f"{_base.components_text(wanted)} and {_base.components_text(given)}"
             )
         return _alignment.find_gradient_rows(wanted, given, self.samples)
 
@@ -115,7 +115,8 @@ def _match_samples(
     if wanted._components != given._components:
         raise ValueError(
             f"{names.wanted} and {names.given} must have the same components in the block with key "
-            f"{key.print()}, got {wanted.components} and {given.components}"
+            f"{key.print()}, got {_base.components_text(wanted)} and "
+            f"{_base.components_text(given)}"
         )
     positions = _alignment.find(wanted._samples, given._samples)
     if len(positions) and positions.min() < 0:
@@ -131,8 +132,13 @@ def _match_samples(
 
 def row_weights(sample_weight: Any, data: TensorMap | Rows) -> list[Array]:
     """Return the weight of each sample in each block, from one weight for each row."""
-    weights = _checked(np.asarray(sample_weight, dtype=np.float64))
+    given = np.asarray(sample_weight)
+    if given.dtype.kind not in "biufO":
+        raise TypeError(f"sample_weight must be real numbers, got {given.dtype}")
+    weights = _checked(given.astype(np.float64))
     tensor = _base.to_tensor(data)
+    if not (weights > 0).any():
+        raise ValueError("sample_weight must have an entry above zero, all are zero")
     if weights.ndim == 0:
         return [np.full(len(block._samples), weights) for block in tensor]
     if weights.ndim != 1:
@@ -143,11 +149,15 @@ def row_weights(sample_weight: Any, data: TensorMap | Rows) -> list[Array]:
             f"sample_weight must have one entry for each row, {sorted(lengths)}, got "
             f"{len(weights)}; make rows with `as_rows` if blocks have different numbers of samples"
         )
-    if not (weights > 0).any():
-        raise ValueError("sample_weight must have an entry above zero, all are zero")
     if not isinstance(data, Rows):
         return [weights for _ in tensor]
     return [weights[row_numbers(block._samples, data.rows)] for block in tensor]
+
+
+def any_weight(weights: Array) -> npt.NDArray[np.bool_]:
+    """Tell for each sample or gradient row whether one of its weights is above zero."""
+    found: npt.NDArray[np.bool_] = np.any(weights > 0, axis=tuple(range(1, weights.ndim)))
+    return found
 
 
 def _checked(weights: Array) -> Array:
