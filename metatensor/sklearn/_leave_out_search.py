@@ -75,10 +75,12 @@ def _group_numbers(n_rows: int, groups: Any, cv: Any) -> Positions:
     numbers = np.full(n_rows, -1)
     options = {} if groups is None else {"groups": groups}
     for number, (train, test) in enumerate(check_cv(cv).split(np.zeros(n_rows), **options)):
-        if len(np.union1d(train, test)) < n_rows or (numbers[test] >= 0).any():
+        both = np.sort(np.concatenate([train, test]))
+        if not np.array_equal(both, np.arange(n_rows)) or (numbers[test] >= 0).any():
+            numbers[:] = -1
             break
         numbers[test] = number
-    if (numbers < 0).any() or len(train) + len(test) != n_rows:
+    if (numbers < 0).any():
         raise ValueError(
             "`cv` must put each row into one test set, and train on all others, as KFold, "
             f"GroupKFold and LeaveOneGroupOut do, got {cv}; use GridSearchCV(Ridge(), ..., cv=cv)"
@@ -240,7 +242,7 @@ class ScorerScore:
 
 
 def _scorer(scoring: str | Callable[..., float]) -> Callable[..., float]:
-    if not isinstance(scoring, str):
+    if callable(scoring):
         return scoring
     try:
         return metrics.get_scorer(scoring)

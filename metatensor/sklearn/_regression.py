@@ -134,6 +134,7 @@ class LinearRegressor(TensorRegressor):
         raise NotImplementedError
 
     def _check_parameters(self) -> None:
+        _base.check_flags(self, "fit_intercept", "compute_std")
         for weights in self._gradient_options():
             _gradient_weights.check(weights)
 

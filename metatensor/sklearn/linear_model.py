@@ -29,6 +29,7 @@ from metatensor.tensor import TensorMap
 Array = npt.NDArray[np.float64]
 
 _SOLVERS = ("auto", "cholesky", "dual", "svd", "lstsq")
+_ALPHA_TYPES = ("absolute", "relative")
 
 
 class Ridge(_regression.LinearRegressor):
@@ -293,9 +294,8 @@ class Ridge(_regression.LinearRegressor):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        _check_alpha_type(self.alpha_type)
-        if self.solver not in _SOLVERS:
-            raise ValueError(f"`solver` must be one of {list(_SOLVERS)}, got {self.solver!r}")
+        _base.check_choice(self.alpha_type, "alpha_type", _ALPHA_TYPES)
+        _base.check_choice(self.solver, "solver", _SOLVERS)
         if not isinstance(self.alpha, TensorMap):
             _base.check_not_negative(self.alpha, "alpha", "a number or a TensorMap")
 
@@ -519,7 +519,8 @@ class RidgeCV(_regression.LinearRegressor):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        _check_alpha_type(self.alpha_type)
+        _base.check_choice(self.alpha_type, "alpha_type", _ALPHA_TYPES)
+        _base.check_flags(self, "alpha_per_target")
         for name in ("alphas", "gradient_weights"):
             if not np.size(getattr(self, name)):
                 raise ValueError(f"`{name}` must have at least one entry, got none")
@@ -589,11 +590,6 @@ def _as_column(values: list[Any]) -> npt.NDArray[Any]:
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
-
-
-def _check_alpha_type(alpha_type: str) -> None:
-    if alpha_type not in ("absolute", "relative"):
-        raise ValueError(f"`alpha_type` must be 'absolute' or 'relative', got {alpha_type!r}")
 
 
 def _sum_up(target: Target, stacks: list[Stack], solver: str) -> list[Problem]:

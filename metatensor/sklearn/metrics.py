@@ -11,7 +11,7 @@ import numpy.typing as npt
 import sklearn.metrics
 from sklearn.utils.validation import check_array, check_consistent_length
 
-from metatensor import _arrays
+from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _alignment, _base, _matching
@@ -570,6 +570,8 @@ def get_scorer(scoring: str, **options: Any) -> Callable[..., float]:
     >>> scoring = {"energy": get_scorer("neg_rmse"), "forces": get_scorer("neg_rmse:positions")}
 
     """
+    if not isinstance(scoring, str):
+        raise TypeError(f"`scoring` must be the name of a metric, got {_checks.kind(scoring)}")
     name, _, gradient = scoring.partition(":")
     if name not in _SCORERS:
         raise ValueError(
