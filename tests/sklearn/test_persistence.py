@@ -15,14 +15,18 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import RandomForestRegressor, VotingRegressor
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler as PlainScaler
 from sklearn.utils import get_tags
 
 import metatensor
 import metatensor.sklearn
 from metatensor import Labels, MetatensorError, TensorBlock, TensorMap
 from metatensor.sklearn import (
+    CompositionRegressor,
+    DummyRegressor,
     KernelRidge,
     KeysToProperties,
     KeysToSamples,
@@ -56,14 +60,25 @@ def pipeline():
 
 
 #: what estimators need that can not be made without parameters
-PARAMETERS = {"KeysToProperties": [KEYS], "KeysToSamples": ["neighbor_type"]}
+PARAMETERS = {
+    "AdditiveRegressor": [[("mean", DummyRegressor()), ("rest", Ridge(1e-3))]],
+    "BlockwiseRegressor": [LinearRegression()],
+    "BlockwiseTransformer": [PlainScaler()],
+    "KeysToProperties": [KEYS],
+    "KeysToSamples": ["neighbor_type"],
+    "KeysTransformer": [[("scale", StandardScaler(), {})]],
+    "TransformedTarget": [Ridge(), StandardScaler()],
+}
 PUBLIC = [
     getattr(metatensor.sklearn, name)(*PARAMETERS.get(name, ()))
     for name in metatensor.sklearn.__all__
-    if isinstance(getattr(metatensor.sklearn, name), type)
+    # a function, which files do not have
+    if name != "CalculatorTransformer"
+    and isinstance(getattr(metatensor.sklearn, name), type)
     and issubclass(getattr(metatensor.sklearn, name), BaseEstimator)
 ]
 FROM_ATOMS = {
+    "CompositionRegressor": CompositionRegressor(),
     "KeysToProperties": KeysToProperties(KEYS),
     "KeysToSamples": KeysToSamples("neighbor_type"),
     "KeysToSamples, ignoring": KeysToSamples("neighbor_type", unknown="ignore"),
