@@ -220,6 +220,8 @@ class TensorEstimator(BaseEstimator):
                 self._forget_features()
             return from_matrix(X, "feature")
         if reset:
+            if len(to_tensor(X)) and not any(len(block._samples) for block in to_tensor(X)):
+                raise ValueError(f"{type(self).__name__} needs at least one sample in X, got none")
             self._remember_features(to_tensor(X))
         return like_container(X, self._aligned_features(to_tensor(X)))
 

@@ -56,7 +56,7 @@ def limited(parameter: Any, keys: Labels, limits: Sequence[int], name: str, what
     """
     wanted = by_key(parameter, keys, name)
     differ = isinstance(parameter, Mapping)
-    largest = limits if differ else [max(limits)] * len(limits)
+    largest = limits if differ else [max(limits, default=0)] * len(limits)
     counts = []
     for key, count, most, limit in zip(keys, wanted, largest, limits, strict=True):
         if isinstance(count, (int, np.integer)) and not isinstance(count, bool):

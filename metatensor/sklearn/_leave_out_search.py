@@ -15,7 +15,7 @@ from sklearn.model_selection import check_cv
 from metatensor import _arrays
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
-from metatensor.sklearn import _alignment, _base, _gradient_weights, metrics
+from metatensor.sklearn import _alignment, _base, _gradient_weights, _matching, metrics
 from metatensor.sklearn._base import VALUES
 from metatensor.sklearn._gradient_weights import GradientWeights
 from metatensor.sklearn._least_squares import Factors, Model
@@ -48,19 +48,16 @@ def row_groups(y: _base.Tensor, groups: Any = None, cv: Any = None) -> list[Posi
 
     """
     tensor = _base.to_tensor(y)
-    lengths = {len(y)} if isinstance(y, Rows) else {len(block._samples) for block in tensor}
     if groups is None and cv is None:
-        numbers = np.arange(max(lengths))
-    elif len(lengths) > 1:
-        raise ValueError(
-            "`groups` and `cv` need blocks with the same number of samples, or Rows, got "
-            f"{sorted(lengths)} samples; make rows with `as_rows`"
-        )
+        if not isinstance(y, Rows):
+            return [np.arange(len(block._samples)) for block in tensor]
+        numbers = np.arange(len(y))
     else:
-        numbers = _group_numbers(lengths.pop(), groups, cv)
-    if isinstance(y, Rows):
-        return [numbers[row_numbers(block._samples, y.rows)] for block in tensor]
-    return [numbers[: len(block._samples)] for block in tensor]
+        name = "`cv`" if groups is None else "`groups`"
+        numbers = _group_numbers(len(_matching.common_rows(y, name)), groups, cv)
+    if not isinstance(y, Rows):
+        return [numbers for _ in tensor]
+    return [numbers[row_numbers(block._samples, y.rows)] for block in tensor]
 
 
 def _group_numbers(n_rows: int, groups: Any, cv: Any) -> Positions:

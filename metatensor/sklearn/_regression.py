@@ -52,6 +52,11 @@ class TensorRegressor(
             )
         if not any(len(block._samples) for block in _base.to_tensor(y)):
             raise ValueError("y must have at least one sample, got none")
+        for key, block in _base.to_tensor(y).items():
+            if not len(block._properties):
+                raise ValueError(
+                    f"y must have properties, the block with key {key.print()} has none"
+                )
         _base.check_finite(_base.to_tensor(X), "X")
         _base.check_finite(_base.to_tensor(y), "y")
         return X, y

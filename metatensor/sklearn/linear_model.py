@@ -94,7 +94,8 @@ class Ridge(_regression.LinearRegressor):
         estimated condition number of A^T A + diag(alpha), or of what stands for it in "dual"
     scale_ : TensorMap, array or float
         standard deviation of the noise of a value with weight one, labelled like `intercept_`, with
-        ``compute_std=True``
+        ``compute_std=True``; NaN, as all standard deviations are then, for a block of which no
+        value has any weight
     n_features_in_ : int
         number of properties of X, of all blocks together
     feature_labels_in_ : dict of LabelsEntry to Labels
@@ -561,7 +562,8 @@ class RidgeCV(_regression.LinearRegressor):
             value = float(ranked.max(axis=0).mean())
             if best is None or value > best[0]:
                 best = value, trial, ranked
-        assert best is not None
+        if best is None or best[0] == -np.inf:
+            raise ValueError("`scoring` must give a number for one of `alphas`, got NaN for all")
         self._finish(best[1], alphas, best[2])
         self.cv_results_ = {name: _as_column(values) for name, values in results.items()}
         if not self.alpha_per_target:

@@ -302,7 +302,10 @@ def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
     if normalize is None:
         return [None] * len(tensor)
     if not isinstance(normalize, str):
-        return list(_matching.row_weights(normalize, y_true))
+        divisors = _matching.row_weights(normalize, y_true, "`normalize`")
+        if any((part == 0).any() for part in divisors):
+            raise ValueError("`normalize` must have numbers above zero only, got zero")
+        return list(divisors)
     if normalize != "n_atoms":
         raise ValueError(f"`normalize` must be 'n_atoms' or an array, got {normalize!r}")
     for block in tensor:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import (
     PCA,
     CURSelector,
@@ -117,3 +119,59 @@ def test_too_many_products(features, degree, only):
 def test_folds_that_overlap(features, y, cv):
     with pytest.raises(ValueError, match="`cv` must put each row into one test set"):
         RidgeCV(cv=cv).fit(features, y)
+
+
+MODELS = [Ridge(), RidgeCV(), StandardScaler()]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=repr)
+@pytest.mark.parametrize(
+    ("weight", "error", "text"),
+    [
+        (0.0, ValueError, "must have an entry above zero"),
+        (np.zeros(16), ValueError, "must have an entry above zero"),
+        ("x", TypeError, "must be a number, or one for each row, got str"),
+        ({}, TypeError, "must be a number, or one for each row, got dict"),
+        (-1.0, ValueError, "must be finite and not negative"),
+        (np.full(16, np.inf), ValueError, "must be finite and not negative"),
+        (np.ones(3), ValueError, "must have one entry for each row, 16, got 3"),
+    ],
+)
+def test_weights(features, y, model, weight, error, text):
+    with pytest.raises(error, match=f"sample_weight {text}"):
+        clone(model).fit(features, y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e20])
+def test_scale_does_not_depend_on_the_size_of_weights(features, factor):
+    weights = np.arange(1.0, 17.0)
+    scales = [
+        StandardScaler().fit(features, sample_weight=f * weights).scale_.block().values
+        for f in (1.0, factor)
+    ]
+    np.testing.assert_allclose(*scales, rtol=1e-12)
+
+
+@pytest.mark.parametrize("model", [*MODELS, PCA(), VarianceThreshold(), FPSSelector()], ids=repr)
+def test_nothing_to_fit(features, y, model):
+    def without_samples(tensor):
+        block = tensor.block()
+        samples = Labels(block.samples.names, block.samples.values[:0])
+        return TensorMap(
+            tensor.keys, [TensorBlock(block.values[:0], samples, [], block.properties)]
+        )
+
+    with pytest.raises(ValueError, match="needs at least one sample in X, got none"):
+        clone(model).fit(without_samples(features), without_samples(y))
+    empty = TensorMap(Labels.empty(["_"]), [])
+    with pytest.raises(ValueError, match="needs at least one block, got a TensorMap without"):
+        clone(model).fit(empty, empty)
+
+
+@pytest.mark.parametrize("model", MODELS[:2], ids=repr)
+def test_no_targets(features, y, model):
+    block = y.block()
+    none = Labels(["energy"], np.zeros((0, 1), dtype=np.int32))
+    y = TensorMap(y.keys, [TensorBlock(block.values[:, :0], block.samples, [], none)])
+    with pytest.raises(ValueError, match="y must have properties, the block with key .* has none"):
+        clone(model).fit(features, y)
