@@ -77,9 +77,10 @@ PARAMETERS = {
 PUBLIC = [
     getattr(metatensor.sklearn, name)(*PARAMETERS.get(name, ()))
     for name in metatensor.sklearn.__all__
-    if isinstance(getattr(metatensor.sklearn, name), type)
+    # a function, which files do not have
+    if name != "CalculatorTransformer"
+    and isinstance(getattr(metatensor.sklearn, name), type)
     and issubclass(getattr(metatensor.sklearn, name), BaseEstimator)
-    and name != "CalculatorTransformer"  # is made of a function
 ]
 FROM_ATOMS = {
     "CompositionRegressor": CompositionRegressor(fixed={1: -0.5, 99: np.ones(1)}),
