@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from metatensor import o3
+from metatensor.sklearn import rmse
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -49,7 +50,61 @@ def tensorial_property(of):
     assert rotated == pytest.approx(np.sqrt(2) * of["reference"][7])
 
 
-CHECKS = {check.__name__: check for check in [structures_to_predictions, tensorial_property]}
+def feature_and_sample_selection(of):
+    forces = {name: curve[:, 1] for name, curve in of["curves"].items()}
+    assert all(errors[-1] < 0.4 * errors[0] for errors in forces.values())
+    assert all(errors[-1] < 2 * of["every"][1] for errors in forces.values())
+    assert np.mean(forces["CUR"]) < np.mean(forces["random"])
+    assert np.all(np.diff(of["scores"].values[1:, 0]) <= 0)
+    assert np.all(of["far"][-1] < 0.5 * of["far"][0])
+
+
+def energies_and_forces_with_kernels(of):
+    y, energies, forces = of["y_test"], [], []
+    for prediction in of["predictions"].values():
+        energies.append(rmse(y, prediction, normalize="n_atoms"))
+        forces.append(rmse(y, prediction, gradient="positions"))
+    assert np.all(np.diff(energies) < 0)
+    assert np.all(np.diff(forces) < 0)
+    assert energies[-1] < 0.05 * energies[0]
+    assert forces[-1] < 0.05 * forces[0]
+    assert max(of["differences"].values()) < 1e-5
+
+
+def learning_curves(of):
+    for quantity in of["scoring"]:
+        errors = {
+            name: np.abs(scores[quantity].mean(axis=1))
+            for name, scores in of["display"].test_scores.items()
+        }
+        assert all(curve[-1] < 0.7 * curve[0] for curve in errors.values())
+        best = errors.pop("kernel, energies and forces")[-1]
+        assert all(best < 0.5 * curve[-1] for curve in errors.values())
+
+
+def uncertainty(of):
+    ratios = of["ratios"]["KernelRidge"]
+    assert 0.55 < np.mean(ratios < 1) < 0.8
+    assert 0.88 < np.mean(ratios < 2) < 1
+    mean, std = of["predict"]("KernelRidge", of["features"])
+    constants, inside = of["constants"], slice(18, 34)
+    assert min(of["lengths"]) < constants[18] < constants[33] < max(of["lengths"])
+    assert std[0] > 10 * std[inside].max()
+    assert std[-1] > 5 * std[inside].max()
+    assert np.all(np.abs(mean - of["reference"]) < 3 * std)
+
+
+CHECKS = {
+    check.__name__: check
+    for check in [
+        structures_to_predictions,
+        tensorial_property,
+        feature_and_sample_selection,
+        energies_and_forces_with_kernels,
+        learning_curves,
+        uncertainty,
+    ]
+}
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat.numpy
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, TransformerMixin
 
 from metatensor import _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
+from metatensor.sklearn._transformation import LabelTransformer
 from metatensor.sklearn.rows import RowKey, Rows, as_positions
 from metatensor.tensor import TensorMap
 
@@ -129,7 +129,7 @@ class Systems(Sequence[Any]):
         return f"Systems({len(self)} by {self.rows.names[0]!r})"
 
 
-class CalculatorTransformer(TransformerMixin, BaseEstimator):
+class CalculatorTransformer(LabelTransformer):
     """Turn structures into features with a function: the first step from structures to predictions.
 
     The options of the function are parameters of the step, so that ``GridSearchCV`` can search
@@ -332,8 +332,6 @@ class CalculatorTransformer(TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.no_validation = True
         tags.requires_fit = False
         return tags
 

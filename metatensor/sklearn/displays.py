@@ -409,7 +409,7 @@ class LearningCurveDisplay:
             made with :func:`metatensor.sklearn.as_rows` from labelled data
         scoring : str, callable, sequence of str, or dict of str to str or callable
             scores as in :func:`metatensor.sklearn.get_scorer` or scikit-learn; those that are
-            nowhere above zero, as the ones that begin with "neg_", are drawn as errors
+            nowhere above zero, as the ones that begin with ``neg_``, are drawn as errors
         train_sizes : sequence of float or int
             numbers of rows in training, or their fractions of the largest possible one
         cv, groups

@@ -560,7 +560,7 @@ def test_torch_gives_the_same(X, y, kernel):
     ):
         assert isinstance(found.block().values, torch.Tensor)
         # derivatives of a cosine are differences of large numbers where features are small
-        assert_same(found.to(arrays="numpy"), other, rtol=1e-10 if kernel == "cosine" else 1e-12)
+        assert_same(found.to(arrays="numpy"), other, rtol=1e-10 if kernel == "cosine" else 1e-11)
     assert isinstance(model.dual_coef_.block().values, torch.Tensor)
 
 

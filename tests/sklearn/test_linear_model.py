@@ -856,7 +856,7 @@ def test_arrays_give_what_scikit_learn_gives(shape, fit_intercept):
             ValueError,
             "`alpha_type` must be 'absolute' or 'relative', got 'half'",
         ),
-        ({"solver": "qr"}, ValueError, "`solver` must be one of .*, got 'qr'"),
+        ({"solver": "qr"}, ValueError, "`solver` must be 'auto', .*, got 'qr'"),
         (
             {"gradient_weights": -0.5},
             ValueError,
