@@ -272,6 +272,12 @@ def entries_text(labels: Labels, mask: npt.NDArray[np.bool_] | None = None) -> s
     )
 
 
+def components_text(block: TensorBlock) -> str:
+    """Print the components of a block, such as "xyz=[0, 1, 2]"."""
+    texts = [f"{labels.names[0]}={labels._table[:, 0].tolist()}" for labels in block._components]
+    return ", ".join(texts) or "none"
+
+
 def _shortened(texts: Sequence[str], length: int | None = None) -> str:
     """Join texts, the first few of many."""
     length = len(texts) if length is None else length

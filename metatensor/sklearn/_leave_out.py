@@ -62,7 +62,7 @@ class LeaveOut:
     ) -> None:
         weights = rows.weights[:, targets.start if rows.weights.shape[1] > 1 else 0].copy()
         for name, where in rows.terms.items():
-            weights[where] *= factors[name]
+            weights[where] *= factors.get(name, 1.0)  # there is none for a gradient without rows
         values = rows.terms[VALUES]
         self.targets = targets
         self._rows, self._n_values, self._penalty = rows, values.stop, np.sqrt(penalty)

@@ -45,7 +45,7 @@ class Pair(NamedTuple):
             raise ValueError(
                 f"{names.wanted} and {names.given} must have the same components in the gradient "
                 f"{parameter!r} of the block with key {self.key.print()}, got "
-                f"{wanted.components} and {given.components}"
+                f"{_base.components_text(wanted)} and {_base.components_text(given)}"
             )
         return _alignment.find_gradient_rows(wanted, given, self.samples)
 
@@ -115,7 +115,8 @@ def _match_samples(
     if wanted._components != given._components:
         raise ValueError(
             f"{names.wanted} and {names.given} must have the same components in the block with key "
-            f"{key.print()}, got {wanted.components} and {given.components}"
+            f"{key.print()}, got {_base.components_text(wanted)} and "
+            f"{_base.components_text(given)}"
         )
     positions = _alignment.find(wanted._samples, given._samples)
     if len(positions) and positions.min() < 0:
@@ -155,6 +156,12 @@ def row_weights(
     if not isinstance(data, Rows):
         return [weights for _ in tensor]
     return [weights[row_numbers(block._samples, rows)] for block in tensor]
+
+
+def any_weight(weights: Array) -> npt.NDArray[np.bool_]:
+    """Tell for each sample or gradient row whether one of its weights is above zero."""
+    found: npt.NDArray[np.bool_] = np.any(weights > 0, axis=tuple(range(1, weights.ndim)))
+    return found
 
 
 def common_rows(data: TensorMap | Rows, name: str) -> Labels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -272,8 +272,17 @@ def _compare(
     pairs = _matching.match(truth, _base.to_tensor(y_pred), _NAMES)
     weights = _matching.term_weights(sample_weight, y_true, pairs)
     numbers = _numbers(normalize, y_true)
-    positions = range(len(pairs)) if keys is None else [int(p) for p in truth._matches(keys)]
+    positions = _selected(truth, keys)
     return [_errors(pairs[p], gradient, weights[p], numbers[p]) for p in positions]
+
+
+def _selected(tensor: TensorMap, keys: Selection | None) -> Sequence[int]:
+    if keys is None:
+        return range(len(tensor))
+    if isinstance(keys, int):
+        tensor.block_by_id(keys)  # says what is wrong with other numbers
+        return [keys]
+    return [int(position) for position in tensor._matches(keys)]
 
 
 def _same_containers(y_true: Any, y_pred: Any) -> tuple[_base.Tensor, _base.Tensor]:

@@ -1002,6 +1002,7 @@ def test_other_features_than_in_fit(features, y, make):
     ("weights", "match"),
     [
         (np.ones(3), "sample_weight must have one entry for each row"),
+        (0.0, "sample_weight must have an entry above zero"),
         (-np.ones(16), "finite and not negative"),
         (np.full(16, np.nan), "finite and not negative"),
         (np.zeros(16), "an entry above zero"),
