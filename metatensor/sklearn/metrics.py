@@ -11,7 +11,7 @@ import numpy.typing as npt
 import sklearn.metrics
 from sklearn.utils.validation import check_array, check_consistent_length
 
-from metatensor import _arrays
+from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _alignment, _base, _matching
@@ -311,7 +311,10 @@ def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
     if normalize is None:
         return [None] * len(tensor)
     if not isinstance(normalize, str):
-        return list(_matching.row_weights(normalize, y_true))
+        divisors = _matching.row_weights(normalize, y_true, "`normalize`")
+        if any((part == 0).any() for part in divisors):
+            raise ValueError("`normalize` must have numbers above zero only, got zero")
+        return list(divisors)
     if normalize != "n_atoms":
         raise ValueError(f"`normalize` must be 'n_atoms' or an array, got {normalize!r}")
     for block in tensor:
@@ -579,6 +582,8 @@ def get_scorer(scoring: str, **options: Any) -> Callable[..., float]:
     >>> scoring = {"energy": get_scorer("neg_rmse"), "forces": get_scorer("neg_rmse:positions")}
 
     """
+    if not isinstance(scoring, str):
+        raise TypeError(f"`scoring` must be the name of a metric, got {_checks.kind(scoring)}")
     name, _, gradient = scoring.partition(":")
     if name not in _SCORERS:
         raise ValueError(
