@@ -129,9 +129,11 @@ def _match_samples(
 # ---- weights of samples
 
 
-def row_weights(sample_weight: Any, data: TensorMap | Rows) -> list[Array]:
+def row_weights(
+    sample_weight: Any, data: TensorMap | Rows, name: str = "sample_weight"
+) -> list[Array]:
     """Return the weight of each sample in each block, from one weight for each row."""
-    weights = _checked(np.asarray(sample_weight, dtype=np.float64))
+    weights = _checked(np.asarray(sample_weight, dtype=np.float64), name)
     tensor = _base.to_tensor(data)
     if weights.ndim == 0:
         return [np.full(len(block._samples), weights) for block in tensor]
@@ -140,19 +142,19 @@ def row_weights(sample_weight: Any, data: TensorMap | Rows) -> list[Array]:
     lengths = {len(data)} if isinstance(data, Rows) else {len(block._samples) for block in tensor}
     if lengths != {len(weights)}:
         raise ValueError(
-            f"sample_weight must have one entry for each row, {sorted(lengths)}, got "
+            f"{name} must have one entry for each row, {sorted(lengths)}, got "
             f"{len(weights)}; make rows with `as_rows` if blocks have different numbers of samples"
         )
     if not (weights > 0).any():
-        raise ValueError("sample_weight must have an entry above zero, all are zero")
+        raise ValueError(f"{name} must have an entry above zero, all are zero")
     if not isinstance(data, Rows):
         return [weights for _ in tensor]
     return [weights[row_numbers(block._samples, data.rows)] for block in tensor]
 
 
-def _checked(weights: Array) -> Array:
+def _checked(weights: Array, name: str = "sample_weight") -> Array:
     if not np.isfinite(weights).all() or (weights < 0).any():
-        raise ValueError("sample_weight must be finite and not negative")
+        raise ValueError(f"{name} must be finite and not negative")
     return weights
 
 

@@ -208,7 +208,8 @@ class CompositionRegressor(_regression.TensorRegressor):
         if self.types not in known:
             raise ValueError(
                 "`types` must be a name of the keys or samples of X, "
-                f"{[*tensor._keys._names, *tensor.sample_names]}, got {self.types!r}"
+                f"{[*tensor._keys._names, *tensor.sample_names]}, got {self.types!r}; use "
+                "CompositionRegressor before `KeysToProperties`"
             )
         if missing := [name for name in atoms if name not in tensor.sample_names]:
             raise ValueError(
