@@ -51,6 +51,12 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"the JSON has {name}, which is no number of JSON")
 
 
+def check_size(archive: ArchiveReader, size: int) -> None:
+    """Refuse archives that become larger than they are: what we write is not compressed."""
+    if sum(map(archive.size, archive.names)) > size:
+        raise ValueError("its members are larger than the file, which must not be compressed")
+
+
 class _Form(NamedTuple):
     """What the object of a type has besides its type, and which method reads it."""
 
@@ -70,11 +76,12 @@ class Decoder:
     """
 
     def __init__(self, archive: ArchiveReader, size: int) -> None:
+        check_size(archive, size)
         self.where: list[str] = []
         self.used: set[str] = set()
         self._archive = archive
-        self._size = size
-        self._known: dict[Any, Any] = {}
+        self._text_bytes = 0
+        self._known: dict[str, dict[str, Any]] = {}  # by name and form
 
     def node(self, data: Node, step: str) -> Any:
         """Return what a part of the JSON stands for."""
@@ -192,7 +199,8 @@ class Decoder:
             raise ValueError(f"the shape {sizes} does not fit the number of items, {len(flat)}")
         if dtype != "object":
             width = _TEXT_DTYPE.fullmatch(_as(str, dtype))
-            if width is None or 4 * int(width[1]) * len(flat) > MAX_TEXT_BYTES:
+            self._text_bytes += 4 * int(width[1]) * len(flat) if width else 0
+            if width is None or self._text_bytes > MAX_TEXT_BYTES:
                 raise ValueError(f"an array of texts of dtype {dtype!r} is not possible")
             if not all(isinstance(item, str) and len(item) <= int(width[1]) for item in flat):
                 raise ValueError(f"there are items that are no texts of dtype {dtype!r}")
@@ -210,10 +218,10 @@ class Decoder:
         raw: Node = None,
         shape: Node = None,
     ) -> Any:
-        name = self._member(file, "npy")
         return self._once(
-            (name, str([order, library, view, raw, shape])),
-            lambda: _in_library(self._stored(name, order, raw, shape), library, view),
+            self._member(file, "npy"),
+            (order, library, view, raw, shape),
+            lambda: _in_library(self._stored(file, order, raw, shape), library, view),
         )
 
     def _stored(self, name: str, order: Node, raw: Node, shape: Node) -> npt.NDArray[Any]:
@@ -228,40 +236,56 @@ class Decoder:
 
     def _labels(self, file: Node, library: Node) -> Any:
         return self._once(
-            (file, library),
-            lambda: _labels_in(mts.load_labels_buffer(self._content(file)), library),
+            self._member(file, "mts"),
+            library,
+            lambda: _labels_in(mts.load_labels_buffer(self._archive.content(file)), library),
         )
 
     def _block(self, file: Node, layout: Node) -> Any:
-        block = self._once(file, lambda: mts.load_block_buffer(self._content(file)))
-        return _laid_out(_as(TensorBlock, block), layout)
+        return self._once(
+            self._member(file, "mts"),
+            layout,
+            lambda: _laid_out(mts.load_block_buffer(self._content(file)), layout),
+        )
 
     def _map(self, file: Node, library: Node, layouts: Node) -> Any:
-        tensor = self._once(file, lambda: mts.load_buffer(self._content(file)))
-        blocks = _as(TensorMap, tensor)._blocks
-        layouts = _of_length(layouts, len(blocks))
-        blocks = [_laid_out(block, layout, True) for block, layout in zip(blocks, layouts)]
-        return TensorMap._of(_labels_in(tensor._keys, library), blocks, tensor._info)
+        def make() -> TensorMap:
+            tensor = mts.load_buffer(self._content(file))
+            blocks = [
+                _laid_out(block, layout, True)
+                for block, layout in zip(
+                    tensor._blocks, _of_length(layouts, len(tensor._blocks)), strict=True
+                )
+            ]
+            return TensorMap._of(_labels_in(tensor._keys, library), blocks, tensor._info)
 
-    def _once(self, known_by: Any, make: Callable[[], Any]) -> Any:
-        """Return the same thing for the same member, however often it is named."""
-        if isinstance(known_by, tuple):
-            known_by = tuple(map(str, known_by))
-        if known_by not in self._known:
-            self._known[known_by] = make()
-        return self._known[known_by]
+        return self._once(self._member(file, "mts"), (library, layouts), make)
+
+    def _once(self, name: str, form: Any, make: Callable[[], Any]) -> Any:
+        """Return the same thing for the same member, however often it is named.
+
+        Equal Labels in other array libraries share a member; more forms would be more memory than
+        the file has.
+        """
+        forms = self._known.setdefault(name, {})
+        key = str(form)
+        if key not in forms:
+            if len(forms) == len(LIBRARIES):
+                raise ValueError(f"{name!r} is there in too many forms")
+            forms[key] = make()
+        return forms[key]
 
     def _member(self, file: Node, suffix: str) -> str:
-        """Check the name of a member, and that it is not compressed: no more than the file has."""
         if not _MEMBER.fullmatch(_as(str, file)) or not file.endswith(suffix):
             raise ValueError(f"{file!r} is no name of a {suffix} member")
-        if file in self._archive and self._archive.size(file) > self._size:
-            raise ValueError(f"{file!r} is larger than the file")
         self.used.add(file)
         return str(file)
 
-    def _content(self, file: Node) -> bytes:
-        return self._archive.content(self._member(file, "mts"))
+    def _content(self, file: str) -> bytes:
+        """Return the bytes of a block or map, which is an archive of its own."""
+        content = self._archive.content(file)
+        check_size(ArchiveReader(len(content), content), len(content))
+        return content
 
     # ---- instances
 
@@ -280,7 +304,7 @@ class Decoder:
             raise ValueError(f"{cls.__name__} has a parameter that files do not keep")
         defaults = inspect.signature(cls.__init__).parameters
         state = {name: given.get(name, defaults[name].default) for name in names}
-        if inspect.Parameter.empty in state.values():
+        if any(value is inspect.Parameter.empty for value in state.values()):
             raise ValueError(f"{cls.__name__} needs the parameters {names}, got {list(given)}")
         learnt = self._attributes(fitted)
         if not learnt.keys().isdisjoint(names):

@@ -28,7 +28,7 @@ Node = Any  # what JSON can have
 
 #: containers in containers deeper than this are neither written nor read
 MAX_DEPTH = 100
-#: arrays of texts larger than this are neither written nor read
+#: more bytes of arrays of texts, together, are neither written nor read
 MAX_TEXT_BYTES = 1 << 30
 #: array libraries that values come back to
 LIBRARIES = ("numpy", "torch", "jax")
@@ -54,6 +54,7 @@ class Encoder:
         self._names: dict[tuple[Any, ...], str] = {}
         self._kept: list[Any] = []  # so that no other object gets the id of a known one
         self._open: list[tuple[int, str]] = []
+        self._text_bytes = 0
 
     def node(self, value: Any, step: str) -> Node:
         """Return what stands for a value; `step` says where it is in what has it."""
@@ -195,9 +196,10 @@ class Encoder:
 
     def _numpy(self, array: npt.NDArray[Any]) -> Node:
         kind = array.dtype.kind
-        if kind in "OU" and array.dtype.itemsize * array.size > MAX_TEXT_BYTES:
-            self.refuse(f"arrays of texts have up to {MAX_TEXT_BYTES} bytes, got {array.nbytes}")
         if kind in "OU":
+            self._text_bytes += array.nbytes
+            if self._text_bytes > MAX_TEXT_BYTES:
+                self.refuse(f"arrays of texts have up to {MAX_TEXT_BYTES} bytes together")
             items = self._items(array.ravel().tolist())
             dtype = "object" if kind == "O" else f"U{array.dtype.itemsize // 4}"
             return {"type": "items", "dtype": dtype, "shape": list(array.shape), "items": items}

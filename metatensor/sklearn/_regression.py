@@ -52,6 +52,11 @@ class TensorRegressor(
             )
         if not any(len(block._samples) for block in _base.to_tensor(y)):
             raise ValueError("y must have at least one sample, got none")
+        for key, block in _base.to_tensor(y).items():
+            if not len(block._properties):
+                raise ValueError(
+                    f"y must have properties, the block with key {key.print()} has none"
+                )
         _base.check_finite(_base.to_tensor(X), "X")
         _base.check_finite(_base.to_tensor(y), "y")
         return X, y
@@ -112,7 +117,7 @@ class TensorRegressor(
         Returns
         -------
         float
-            1 for a perfect prediction; see :func:`metatensor.sklearn.metrics.r2`
+            1 for a perfect prediction; see :func:`metatensor.sklearn.r2`
 
         """
         if _base.is_tensor(y):
@@ -135,6 +140,7 @@ class LinearRegressor(TensorRegressor):
         raise NotImplementedError
 
     def _check_parameters(self) -> None:
+        _base.check_flags(self, "fit_intercept", "compute_std")
         for weights in self._gradient_options():
             _gradient_weights.check(weights)
 

@@ -856,7 +856,7 @@ def test_arrays_give_what_scikit_learn_gives(shape, fit_intercept):
             ValueError,
             "`alpha_type` must be 'absolute' or 'relative', got 'half'",
         ),
-        ({"solver": "qr"}, ValueError, "`solver` must be one of .*, got 'qr'"),
+        ({"solver": "qr"}, ValueError, "`solver` must be 'auto', .*, got 'qr'"),
         (
             {"gradient_weights": -0.5},
             ValueError,
@@ -1001,6 +1001,7 @@ def test_other_features_than_in_fit(features, y, make):
     ("weights", "match"),
     [
         (np.ones(3), "sample_weight must have one entry for each row"),
+        (0.0, "sample_weight must have an entry above zero"),
         (-np.ones(16), "finite and not negative"),
         (np.full(16, np.nan), "finite and not negative"),
         (np.zeros(16), "an entry above zero"),

@@ -10,21 +10,23 @@ import zipfile
 import joblib
 import numpy as np
 import pytest
+import sklearn.linear_model
+import sklearn.preprocessing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import RandomForestRegressor, VotingRegressor
-from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler as PlainScaler
 from sklearn.utils import get_tags
 
 import metatensor
 import metatensor.sklearn
 from metatensor import Labels, MetatensorError, TensorBlock, TensorMap
 from metatensor.sklearn import (
+    AdditiveRegressor,
+    CalculatorTransformer,
     CompositionRegressor,
     DummyRegressor,
     KernelRidge,
@@ -33,13 +35,16 @@ from metatensor.sklearn import (
     MeanOverSamples,
     Normalizer,
     Ridge,
+    RidgeCV,
     Rows,
     SparseKernelRidge,
     StandardScaler,
     SumOverSamples,
+    TransformedTarget,
     VarianceThreshold,
     _kernels,
     _model_classes,
+    _model_reading,
     as_rows,
     load_model,
     save_model,
@@ -61,9 +66,9 @@ def pipeline():
 
 #: what estimators need that can not be made without parameters
 PARAMETERS = {
-    "AdditiveRegressor": [[("mean", DummyRegressor()), ("rest", Ridge(1e-3))]],
-    "BlockwiseRegressor": [LinearRegression()],
-    "BlockwiseTransformer": [PlainScaler()],
+    "AdditiveRegressor": [[("mean", DummyRegressor()), ("none", "drop"), ("rest", Ridge())]],
+    "BlockwiseRegressor": [sklearn.linear_model.Ridge()],
+    "BlockwiseTransformer": [sklearn.preprocessing.MinMaxScaler()],
     "KeysToProperties": [KEYS],
     "KeysToSamples": ["neighbor_type"],
     "KeysTransformer": [[("scale", StandardScaler(), {})]],
@@ -78,7 +83,11 @@ PUBLIC = [
     and issubclass(getattr(metatensor.sklearn, name), BaseEstimator)
 ]
 FROM_ATOMS = {
-    "CompositionRegressor": CompositionRegressor(),
+    "CompositionRegressor": CompositionRegressor(fixed={1: -0.5, 99: np.ones(1)}),
+    "baseline": TransformedTarget(
+        AdditiveRegressor([("atoms", CompositionRegressor()), ("rest", pipeline())]),
+        StandardScaler(with_mean=False),
+    ),
     "KeysToProperties": KeysToProperties(KEYS),
     "KeysToSamples": KeysToSamples("neighbor_type"),
     "KeysToSamples, ignoring": KeysToSamples("neighbor_type", unknown="ignore"),
@@ -92,6 +101,7 @@ TENSOR_MODELS = {
     **{type(estimator).__name__: estimator for estimator in PUBLIC},
     **FROM_ATOMS,
     "StandardScaler, block": StandardScaler(with_std="block"),
+    "RidgeCV, array": RidgeCV(np.logspace(-3, 1, 3)),
     "Ridge, balanced": Ridge(alpha=1e-3, gradient_weights="balanced", solver="lstsq"),
     "KernelRidge, polynomial": KernelRidge(kernel="poly", gamma=np.float32(0.5)),
 }
@@ -480,6 +490,9 @@ def test_messages_say_where():
     message = r"Pipeline\.steps\[1\]\[1\]\.alpha: functions can not be saved.*builtin_function"
     with pytest.raises(TypeError, match=message):
         saved(model)
+    model = make_pipeline(CalculatorTransformer(max, cutoff=3.0), Ridge())
+    with pytest.raises(TypeError, match=r"\.calculator: functions can not be saved.*builtin_func"):
+        saved(model)
     model = Ridge()
     model.fit = 3
     with pytest.raises(TypeError, match="can not have an attribute 'fit'"):
@@ -809,10 +822,58 @@ def test_wrong_archives(y):
         "evil name": packed({**good, "../../evil": b""}),
         "twice": packed([*good.items(), *good.items()]),
         "bomb": packed({"model.json": b" " * 10_000_000}, zipfile.ZIP_DEFLATED),
+        "many bombs": together({f"data/{n}.npy": bytes(10_000_000) for n in range(3)}),
     }
     for data in members.values():
         with pytest.raises(MetatensorError):
             load_model(io.BytesIO(data))
+
+
+def together(members):
+    """Members that are compressed, the first one aside: each is no larger than the file."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number, (name, content) in enumerate(members.items()):
+            archive.writestr(name, content, zipfile.ZIP_DEFLATED if number else zipfile.ZIP_STORED)
+    return file.getvalue()
+
+
+def test_parts_that_are_compressed(y):
+    """A map is an archive in the archive; it may not become larger than it is either."""
+    content, file = bytes(metatensor.io.save_buffer(y)), io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as source,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in source.namelist():
+            archive.writestr(name, source.read(name) + bytes(10_000))
+    with zipfile.ZipFile(io.BytesIO(saved(hold(y)))) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    data = packed({**members, "data/0.mts": file.getvalue()})
+    with pytest.raises(MetatensorError, match="learnt_: its members are larger than the file"):
+        load_model(io.BytesIO(data))
+
+
+def test_one_part_in_many_forms():
+    """A file of a few bytes must not become many arrays."""
+    node = {"type": "array", "file": "data/0.npy"}
+
+    def change(description):
+        learnt = description["model"]["fitted"]["learnt_"]
+        assert learnt == {**node, "order": "C"}
+        forms = [{"raw": f"|S{n}", "shape": [24 // n]} for n in (1, 2, 3, 4)]
+        description["model"]["fitted"]["learnt_"] = [{**learnt, **form} for form in forms]
+
+    data = forged(change, hold(np.zeros(24, dtype=np.uint8)))
+    with pytest.raises(MetatensorError, match="'data/0.npy' is there in too many forms"):
+        load_model(io.BytesIO(data))
+
+
+def test_many_texts(monkeypatch):
+    monkeypatch.setattr(_model_reading, "MAX_TEXT_BYTES", 1000)
+    node = MT | {"dtype": "U200", "items": ["a"]}
+    with pytest.raises(MetatensorError, match=r"alpha\[1\]: an array of texts .* not possible"):
+        load_model(io.BytesIO(with_alpha([node, node])))
 
 
 def fitted_bytes():
