@@ -78,7 +78,8 @@ class TensorRegressor(
         if y is not None and _base.is_tensor(y):
             raise TypeError(
                 "y can only be labelled if X is, got an array (or the like) for X, "
-                f"{_checks.kind(X)}, and {_checks.kind(y)} for y"
+                f"{_checks.kind(X)}, and {_checks.kind(y)} for y; transformers of "
+                "scikit-learn make arrays of Rows, use those of metatensor.sklearn before this step"
             )
         if not first:
             self._check_container(X)
@@ -116,7 +117,7 @@ class TensorRegressor(
         Returns
         -------
         float
-            1 for a perfect prediction; see :func:`metatensor.sklearn.metrics.r2`
+            1 for a perfect prediction; see :func:`metatensor.sklearn.r2`
 
         """
         if _base.is_tensor(y):
