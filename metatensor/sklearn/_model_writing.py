@@ -252,7 +252,9 @@ class Encoder:
             return name
         what = f"{cls.__module__}.{cls.__qualname__}"
         if hasattr(cls, "best_estimator_") or what.startswith("sklearn.model_selection."):
-            return str(self.refuse(f"of {what}, save the attribute `best_estimator_`"))
+            return str(
+                self.refuse(f"a {what} keeps its data, save its attribute `best_estimator_`")
+            )
         return str(self.refuse(f"the class {what} is not among those that files can have"))
 
     def _instance(self, value: Any) -> Node:

@@ -250,7 +250,11 @@ class Ridge(_regression.LinearRegressor):
                 for target, stacks in zip(self._targets, batch, strict=True)
             ]
         else:
-            for stacks, problems in zip(batch, self._problems, strict=True):
+            pairs = list(zip(batch, self._problems, strict=True))
+            for stacks, problems in pairs:
+                for problem in problems:
+                    problem.check_weights(stacks)
+            for stacks, problems in pairs:
                 for stack in stacks:
                     stack.add_to(problems)
         self._fitted = None
@@ -384,7 +388,7 @@ class RidgeCV(_regression.LinearRegressor):
     gradient_weights : float, dict, "balanced", or list of these, default=1.0
         as in :class:`Ridge`; what is best in a list is used for all blocks
     scoring : str or callable, optional
-        how good predictions are: a name of :func:`metatensor.sklearn.metrics.get_scorer`, such as
+        how good predictions are: a name of :func:`metatensor.sklearn.get_scorer`, such as
         "neg_rmse:positions", or of scikit-learn for arrays, or a scorer, called as
         ``scoring(estimator, X, y)`` and with ``sample_weight=`` if `fit` got one, where X are the
         predictions and the estimator predicts what it is given. By default minus the mean of the
