@@ -50,7 +50,7 @@ class TensorRegressor(
             raise TypeError(
                 "y must be of the same kind as in the first batch: labelled, 1-D or 2-D array"
             )
-        if not any(len(block._samples) for block in _base.to_tensor(y)):
+        if first and not any(len(block._samples) for block in _base.to_tensor(y)):
             raise ValueError("y must have at least one sample, got none")
         for key, block in _base.to_tensor(y).items():
             if not len(block._properties):
@@ -350,10 +350,14 @@ class LinearRegressor(TensorRegressor):
 
 def labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]:
     """Return labelled y, and its dimensions if it was an array that goes with labelled X."""
-    if y is not None and _base.is_tensor(y):
+    if y is None:
+        raise ValueError("y must be given, labelled data or an array, got None")
+    if _base.is_tensor(y):
         if isinstance(X, Rows) and isinstance(y, Rows):
             _check_same_rows(X, y)
         return y, None
+    if y is None:
+        raise ValueError("regressors require y to be passed, but the target y is None")
     y = check_array(y, dtype=_base.float_dtypes(y), ensure_2d=False, input_name="y")
     if isinstance(X, Rows):
         check_consistent_length(X, y)

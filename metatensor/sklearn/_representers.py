@@ -237,13 +237,14 @@ class KernelBlock:
                 sums = _sample_sums.gradient_value_sums(self._kernel, left, right)
                 part = _arrays.to_host(sums).reshape(len(rows), -1)
                 _add(half, rows, right.owners, part)
+            pieces = list(left.pieces(self._n_rows))
             for m, right in enumerate(samples.gradient_groups(n)):
                 across = _sample_sums.Across(right)
                 columns = right.rows.reshape(-1)
-                for x, u, piece_rows in left.pieces(self._n_rows):
-                    sums = _arrays.to_host(_sample_sums.gradient_sums(self._kernel, x, u, across))
-                    part = sums.transpose(1, 0, 2).reshape(len(piece_rows), -1)
-                    _add(half, piece_rows, columns, part if m else 0.5 * part)
+                for piece in pieces:
+                    sums = _arrays.to_host(_sample_sums.gradient_sums(self._kernel, piece, across))
+                    part = sums.transpose(1, 0, 2).reshape(len(piece.rows), len(columns))
+                    _add(half, piece.rows, columns, part if m else 0.5 * part)
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Return the kernel of new rows with all rows, and with themselves."""

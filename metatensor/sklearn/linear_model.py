@@ -250,7 +250,11 @@ class Ridge(_regression.LinearRegressor):
                 for target, stacks in zip(self._targets, batch, strict=True)
             ]
         else:
-            for stacks, problems in zip(batch, self._problems, strict=True):
+            pairs = list(zip(batch, self._problems, strict=True))
+            for stacks, problems in pairs:
+                for problem in problems:
+                    problem.check_weights(stacks)
+            for stacks, problems in pairs:
                 for stack in stacks:
                     stack.add_to(problems)
         self._fitted = None
