@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +120,8 @@ class Samples:
             taken = _base.to_float64(taken) * there[..., None, None]
             parts.append(
                 xp.reshape(
-                    xp.permute_dims(taken, (0, 1, 3, 2, 4)), (n_pieces, -1, n_samples, n_features)
+                    xp.permute_dims(taken, (0, 1, 3, 2, 4)),
+                    (n_pieces, where.shape[1] * n_components, n_samples, n_features),
                 )
             )
         return Group(
@@ -329,22 +330,19 @@ def gradient_sums(kernel: _kernels.Kernel, x: Array, u: Array, across: Across) -
     if not _kernels.is_zero(C):
         v = xp.reshape(across.v, (n_right, n_z, n_features * n_columns))
         slopes = xp.reshape(C @ v, slopes.shape)
-    if not all(map(_kernels.is_zero, (D, E, F, G))):
+    z = xp.matrix_transpose(across.z)[:, None, :, :]
+    if not (_kernels.is_zero(D) and _kernels.is_zero(E)):
         xv = xp.permute_dims(x @ across.v, (0, 2, 1, 3))
-        zv = across.zv[:, None, :, :]
-        along_z = _scaled(D, xv) + _scaled(F, zv)
-        if not _kernels.is_zero(along_z):
-            slopes = slopes + xp.matrix_transpose(across.z)[:, None, :, :] @ along_z
-        along_x = _scaled(E, xv) + _scaled(G, zv)
-        if not _kernels.is_zero(along_x):
-            slopes = slopes + x[:, :, None] * xp.sum(along_x, axis=2)[:, :, None, :]
+    if not _kernels.is_zero(D):
+        slopes = slopes + (z * D[:, :, None, :]) @ xv
+    if not _kernels.is_zero(F):
+        slopes = slopes + (z * F[:, :, None, :]) @ across.zv[:, None, :, :]
+    if not _kernels.is_zero(E):
+        slopes = slopes + x[:, :, None] * (E[:, :, None, :] @ xv)
+    if not _kernels.is_zero(G):
+        slopes = slopes + x[:, :, None] * (G @ across.zv)[:, :, None, :]
     slopes = xp.reshape(slopes, (n_right, n_x * n_features, n_columns))
     return xp.reshape(u, (n_rows, n_x * n_features)) @ slopes
-
-
-def _scaled(term: Any, products: Array) -> Any:
-    """Multiply a coefficient of all pairs, or zero, with products for each direction."""
-    return 0.0 if _kernels.is_zero(term) else term[..., None] * products
 
 
 def _flat(array: Array) -> Array:

@@ -140,11 +140,11 @@ def load_model(path: Any) -> Any:
 
     """
     with _files.io_errors(path), _files.opened(path) as source:
-        decoder = None
+        decoder, description = None, {}
         try:
             archive = ArchiveReader(source.size, source.data, source.readinto)
-            description = _description(archive, source.size)
             decoder = _model_reading.Decoder(archive, source.size)
+            description = _description(archive)
             model = decoder.node(description["model"], "model")
             if not isinstance(model, BaseEstimator) or isinstance(model, type):
                 raise ValueError("it is no estimator")
@@ -157,8 +157,17 @@ def load_model(path: Any) -> Any:
             where = "".join(decoder.where) + ": " if decoder and decoder.where else ""
             raise _checks.MetatensorError(
                 f"serialization format error: unable to load a model from {source.name}: "
-                f"{where}{_text(error)}"
+                f"{where}{_text(error)}{_writer(description)}"
             ) from error
+
+
+def _writer(description: dict[str, Any]) -> str:
+    """Tell which version wrote a file, if it is not this one."""
+    writer, own = description.get("written_by"), sys.modules["metatensor"].__version__
+    version = writer.get("metatensor") if isinstance(writer, dict) else None
+    if not isinstance(version, str) or version == own:
+        return ""
+    return f"; the file was written by version {version[:40]!r} of metatensor, this is {own}"
 
 
 def _text(error: BaseException) -> str:
@@ -167,12 +176,10 @@ def _text(error: BaseException) -> str:
     return str(error)
 
 
-def _description(archive: ArchiveReader, size: int) -> dict[str, Any]:
+def _description(archive: ArchiveReader) -> dict[str, Any]:
     """Read the JSON, and check that this version knows its format."""
     if _JSON not in archive:
         raise ValueError(f"there is no {_JSON!r}, it is no file of `save_model`")
-    if archive.size(_JSON) > size:
-        raise ValueError(f"{_JSON!r} is larger than the file")
     description = _model_reading.parse(archive.content(_JSON))
     if not isinstance(description, dict) or description.get("format") != _FORMAT:
         raise ValueError("it is no file of `save_model`")

@@ -17,7 +17,6 @@ from metatensor.operations._blockwise import on_blocks, refuse_nested
 from metatensor.sklearn import _base, _matching
 from metatensor.sklearn._moments import Moments
 from metatensor.sklearn._transformation import OneToOneTransformer
-from metatensor.tensor import TensorMap
 
 Array = npt.NDArray[np.float64]
 
@@ -120,7 +119,10 @@ class StandardScaler(OneToOneTransformer):
             self
 
         """
-        if not isinstance(self.with_std, bool) and self.with_std not in ("property", "block"):
+        _base.check_flags(self, "with_mean")
+        if not isinstance(self.with_std, (bool, np.bool_)) and not (
+            isinstance(self.with_std, str) and self.with_std in ("property", "block")
+        ):
             raise ValueError(
                 f"`with_std` must be 'property', 'block', True or False, got {self.with_std!r}"
             )
@@ -140,6 +142,9 @@ class StandardScaler(OneToOneTransformer):
             self._moments[key].add(block._values, weight)
         self._finish()
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_moments")
 
     def _finish(self) -> None:
         """Set what is learnt."""
@@ -220,9 +225,7 @@ class StandardScaler(OneToOneTransformer):
                     partial(on_gradients, scale=scale),
                 )
             )
-        if not _base.is_tensor(X):
-            return blocks[0]._values
-        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
+        return self._in_container(X, tensor, blocks)
 
 
 class Normalizer(OneToOneTransformer):
@@ -291,8 +294,7 @@ class Normalizer(OneToOneTransformer):
             self
 
         """
-        if self.norm != "l2":
-            raise ValueError(f"`norm` must be 'l2', got {self.norm!r}")
+        _base.check_choice(self.norm, "norm", ("l2",))
         X = self._labelled_features(X, reset=True)
         _base.check_finite(_base.to_tensor(X), "X")
         return self
@@ -318,14 +320,8 @@ class Normalizer(OneToOneTransformer):
         if not hasattr(self, "n_features_in_"):
             return clone(self).fit(X).transform(X)
         self._check_container(X)
-        if not _base.is_tensor(X):
-            matrix = _base.to_tensor(self._labelled_features(X))
-            return on_blocks(_normalized, matrix).block()._values
-        tensor = _base.to_tensor(X)
-        normalized = on_blocks(_normalized, tensor)
-        return _base.like_container(
-            X, TensorMap._of(normalized._keys, normalized._blocks, tensor._info)
-        )
+        tensor = _base.to_tensor(X if _base.is_tensor(X) else self._labelled_features(X))
+        return self._in_container(X, tensor, on_blocks(_normalized, tensor)._blocks)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
