@@ -1,4 +1,4 @@
-"""Programs written for the package with a core in Rust, run unchanged; it has its own interpreter."""
+"""Programs written for the Rust-core package run unchanged; it has an interpreter of its own."""
 
 import os
 import subprocess
