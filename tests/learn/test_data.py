@@ -371,6 +371,20 @@ def test_pin_memory(library):
     assert repr(batch).startswith("Batch(t=(TensorMap")
 
 
+def test_pinned_where_there_is_a_gpu(monkeypatch):
+    """What torch does there is not at hand everywhere; it is asked for every array."""
+    pinned = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self + 1)
+    tensor = system_map(0)
+    result = tensor.pin_memory()
+    assert len(pinned) == 4
+    assert torch.equal(result.block(0).values, tensor.block(0).values + 1)
+    gradients = [each.block(1).gradient("positions").values for each in (result, tensor)]
+    assert torch.equal(gradients[0], gradients[1] + 1)
+    assert system_map(0, library="numpy").pin_memory() == system_map(0, library="numpy")
+
+
 def test_samplers_of_torch():
     dataset = Dataset(x=list(range(6)))
     utils = torch.utils.data

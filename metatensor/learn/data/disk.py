@@ -296,21 +296,28 @@ class _Archive:
     """An open file, and what its directory says.
 
     Reads name their position, so that a process and its forks, which share the offset of an open
-    file, do not disturb each other; threads take turns.
+    file, do not disturb each other. Threads take turns.
     """
+
+    _process: int
+    _lock: threading.Lock
+    _reader: ArchiveReader
 
     def __init__(self, path: str, expected: _Stamp | None = None) -> None:
         self.path = path
-        self._lock = threading.Lock()
         with _files.io_errors(path):
-            file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            self._file = file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             self.close = weakref.finalize(self, os.close, file)
             found = os.fstat(file)
         self.stamp = _Stamp(found.st_size, found.st_mtime_ns)
         if expected not in (None, self.stamp):
             raise _checks.MetatensorError(f"{path!r} was replaced while the dataset was in use")
+        self._start()
+
+    def _start(self) -> None:
+        self._process, self._lock = os.getpid(), threading.Lock()
         with self._format_errors("the directory"):
-            self._reader = ArchiveReader(found.st_size, None, partial(_read_into, file))
+            self._reader = ArchiveReader(self.stamp.size, None, partial(_read_into, self._file))
 
     @contextmanager
     def _format_errors(self, what: str) -> Iterator[None]:
@@ -325,6 +332,8 @@ class _Archive:
                 ) from error
 
     def _content(self, name: str) -> bytes:
+        if self._process != os.getpid():
+            self._start()  # another thread may have been reading when this process was forked
         with self._format_errors(repr(name)), self._lock:
             return self._reader.content(name)
 
