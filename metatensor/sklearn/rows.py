@@ -263,7 +263,14 @@ class Rows:
         return Rows, (self._data, self.by, self.rows)
 
     def __repr__(self) -> str:
-        return f"{len(self)} Rows by {', '.join(self.by)} of {self._data}"
+        return f"{self._title} of {self._data}"
+
+    def _repr_html_(self) -> str:
+        return f"{self._title} of {self._data._repr_html_()}"
+
+    @property
+    def _title(self) -> str:
+        return f"{len(self)} Rows by {', '.join(self.by)}"
 
 
 class _Source:
