@@ -356,8 +356,6 @@ def labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]:
         if isinstance(X, Rows) and isinstance(y, Rows):
             _check_same_rows(X, y)
         return y, None
-    if y is None:
-        raise ValueError("regressors require y to be passed, but the target y is None")
     y = check_array(y, dtype=_base.float_dtypes(y), ensure_2d=False, input_name="y")
     if isinstance(X, Rows):
         check_consistent_length(X, y)
