@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Number
 from types import EllipsisType, ModuleType
 from typing import Any, Literal
 
@@ -83,6 +84,8 @@ class Rows:
         names = _checks.names_tuple(by, "by")
         if not names:
             raise ValueError("`by` must have the name of at least one sample dimension, got none")
+        if len(set(names)) < len(names):
+            raise ValueError(f"`by` must have different names, got {list(names)}")
         self._source = _Source(tensor, names, rows)
         self._positions: Positions | None = None
         in_order = all((numbers[1:] >= numbers[:-1]).all() for numbers in self._source.numbers)
@@ -251,7 +254,7 @@ class Rows:
 
     def __mul__(self, factor: float) -> Rows:
         """Return all values and gradients times a number, for the weights of a ``FeatureUnion``."""
-        if not np.isscalar(factor):
+        if not isinstance(factor, Number):
             return NotImplemented
         tensor = self._data
         blocks = [block._map(lambda values: values * factor) for block in tensor]
