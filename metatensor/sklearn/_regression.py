@@ -78,7 +78,8 @@ class TensorRegressor(
         if y is not None and _base.is_tensor(y):
             raise TypeError(
                 "y can only be labelled if X is, got an array (or the like) for X, "
-                f"{_checks.kind(X)}, and {_checks.kind(y)} for y"
+                f"{_checks.kind(X)}, and {_checks.kind(y)} for y; transformers of "
+                "scikit-learn make arrays of Rows, use those of metatensor.sklearn before this step"
             )
         if not first:
             self._check_container(X)
@@ -116,7 +117,7 @@ class TensorRegressor(
         Returns
         -------
         float
-            1 for a perfect prediction; see :func:`metatensor.sklearn.metrics.r2`
+            1 for a perfect prediction; see :func:`metatensor.sklearn.r2`
 
         """
         if _base.is_tensor(y):
@@ -355,6 +356,8 @@ def labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]:
         if isinstance(X, Rows) and isinstance(y, Rows):
             _check_same_rows(X, y)
         return y, None
+    if y is None:
+        raise ValueError("regressors require y to be passed, but the target y is None")
     y = check_array(y, dtype=_base.float_dtypes(y), ensure_2d=False, input_name="y")
     if isinstance(X, Rows):
         check_consistent_length(X, y)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metatensor import _checks
 from metatensor.sklearn import _addition, _base, _deviations, _regression
-from metatensor.sklearn._delegation import fit_parameters
+from metatensor.sklearn._delegation import fit_parameters, require, require_named
 
 
 class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
@@ -115,14 +115,7 @@ class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
 
     def _used(self) -> list[tuple[str, Any]]:
         """Check the regressors, and return those that are not left out."""
-        if not isinstance(self.regressors, (list, tuple)) or not all(
-            isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], str)
-            for item in self.regressors
-        ):
-            raise TypeError(
-                "`regressors` must be a list of (name, estimator), got "
-                f"{_checks.kind(self.regressors)}"
-            )
+        require_named(self.regressors, ("name", "estimator"), "`regressors`")
         self._validate_names([name for name, _ in self.regressors])
         used = [
             (name, regressor)
@@ -132,7 +125,7 @@ class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
         if not used:
             raise ValueError("`regressors` must have at least one that is not 'drop', got none")
         for name, regressor in used:
-            _require_regressor(regressor, f"the regressor {name!r}", ", or 'drop'")
+            require(regressor, ("fit", "predict"), f"the regressor {name!r}", ", or 'drop'")
         return used
 
     def fit(
@@ -257,14 +250,6 @@ class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
         return router
 
 
-def _require_regressor(regressor: Any, who: str, others: str = "") -> None:
-    if isinstance(regressor, type) or not hasattr(regressor, "predict"):
-        raise TypeError(
-            f"{who} must be an estimator with `fit` and `predict`{others}, got "
-            f"{_checks.kind(regressor)}"
-        )
-
-
 def _require_labels(prediction: Any, name: str) -> None:
     if not _base.is_tensor(prediction):
         raise TypeError(
@@ -364,12 +349,8 @@ class TransformedTarget(_regression.TensorRegressor):
             if the regressor does not take the weights that there are
 
         """
-        _require_regressor(self.regressor, "`regressor`")
-        if isinstance(self.transformer, type) or not hasattr(self.transformer, "inverse_transform"):
-            raise TypeError(
-                "`transformer` must be an estimator with `fit`, `transform` and "
-                f"`inverse_transform`, got {_checks.kind(self.transformer)}"
-            )
+        require(self.regressor, ("fit", "predict"), "`regressor`")
+        require(self.transformer, ("fit", "transform", "inverse_transform"), "`transformer`")
         estimators = {"regressor": self.regressor}
         parameters = fit_parameters(self, estimators, sample_weight, fit_params)
         y = self._target_for_others(X, y)

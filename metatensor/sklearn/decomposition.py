@@ -90,6 +90,11 @@ class PCA(TensorTransformer):
     34, A206 (2012), so that memory is needed for the square of the number of properties, not for
     copies of the data.
 
+    The mean is removed from every sample. Summed up by :class:`SumOverSamples` afterwards, it has
+    been removed once for each atom, and the features do not tell any more how many atoms a system
+    has. A model without intercept then needs :class:`CompositionRegressor` before it, as in
+    :class:`AdditiveRegressor`; or use :class:`FPSSelector`, which leaves values as they are.
+
     For arrays with less variance than columns, scikit-learn keeps directions without any variance
     by default, which are arbitrary.
 

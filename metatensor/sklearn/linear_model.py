@@ -388,7 +388,7 @@ class RidgeCV(_regression.LinearRegressor):
     gradient_weights : float, dict, "balanced", or list of these, default=1.0
         as in :class:`Ridge`; what is best in a list is used for all blocks
     scoring : str or callable, optional
-        how good predictions are: a name of :func:`metatensor.sklearn.metrics.get_scorer`, such as
+        how good predictions are: a name of :func:`metatensor.sklearn.get_scorer`, such as
         "neg_rmse:positions", or of scikit-learn for arrays, or a scorer, called as
         ``scoring(estimator, X, y)`` and with ``sample_weight=`` if `fit` got one, where X are the
         predictions and the estimator predicts what it is given. By default minus the mean of the

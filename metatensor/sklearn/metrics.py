@@ -321,7 +321,7 @@ def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
         if not block.has_gradient("positions"):
             raise ValueError(
                 "normalize='n_atoms' needs y_true to have the gradient 'positions', and counts "
-                "its rows"
+                "its rows; an array with the number of atoms of each row is possible too"
             )
         rows = block.gradient("positions")._samples._table[:, 0]
         counts = np.bincount(rows, minlength=len(block._samples)).astype(np.float64)
@@ -345,8 +345,10 @@ def _errors(
     if gradient is not None:
         for name, where in zip(_NAMES, (block, predicted), strict=True):
             if not where.has_gradient(gradient):
+                hint = "; predictions have those of X" if name == "y_pred" else ""
                 raise ValueError(
-                    f"{name} has no gradient {gradient!r} to compare, only {where.gradients_list()}"
+                    f"{name} has no gradient {gradient!r} to compare, only "
+                    f"{where.gradients_list()}{hint}"
                 )
         positions = pair.gradient_rows(gradient, _NAMES)
         block, predicted = block._gradients[gradient], predicted._gradients[gradient]

@@ -59,6 +59,8 @@ def two_blocks(rng, n_targets=1, components=0, linear=True):
         (lambda x: x @ np.arange(6.0).reshape(3, 2) + [1, -2], True),
         (lambda x: np.zeros((len(x), 1)), True),
         (lambda x: x[:, 0] - 1e6, True),
+        (lambda x: 1e-3 * x[:, 1] - 1e6, True),
+        (lambda x: 1e-3 * np.sign(x[:, 1]) - 1e6, False),
         (lambda x: x**2, False),
         (lambda x: np.abs(x), False),
         (lambda x: np.maximum(x, 0), False),
@@ -74,6 +76,12 @@ def test_affine_functions(function, is_affine):
     if found is not None:
         expected = function(rows).reshape(20, -1)
         np.testing.assert_allclose(rows @ found.matrix + found.shift, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("function", [np.tanh, np.arcsinh, lambda x: x**3])
+def test_odd_functions_of_one_row(function):
+    """At 0, x and -x they are a line."""
+    assert affine_map(function, np.array([[0.7, -2.0]])) is None
 
 
 # ---- regressors
@@ -279,3 +287,62 @@ def test_absent_blocks(X):
     some = TensorMap(Labels(X.keys.names, X.keys.values[1:2]), [X.block_by_id(1).copy()])
     found, expected = model.transform(some).block(), model.transform(X).block_by_id(1)
     np.testing.assert_array_equal(found.values, expected.values)
+
+
+# ---- what is no estimator, or loses samples
+
+
+@pytest.mark.parametrize("make_step", [BlockwiseTransformer, BlockwiseRegressor])
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (sklearn.linear_model.Ridge, "got the class Ridge"),
+        (None, "got NoneType"),
+        ("mean", "got str"),
+        (sklearn.base.BaseEstimator(), "got sklearn.BaseEstimator"),
+    ],
+)
+def test_what_is_no_estimator(features, y, make_step, estimator, message):
+    with pytest.raises(TypeError, match=f"`estimator` must be an estimator.*{message}"):
+        make_step(estimator).fit(features, y)
+
+
+@pytest.mark.parametrize(
+    ("per_key", "error", "message"),
+    [
+        ([sklearn.linear_model.Ridge()], TypeError, "`per_key` must be a dict of estimators"),
+        ({"a": sklearn.linear_model.Ridge()}, ValueError, "must have keys of y"),
+        ({0: sklearn.linear_model.Ridge}, TypeError, "estimator of `per_key` for 0 .*the class"),
+    ],
+)
+def test_refused_regressors_of_keys(features, y, per_key, error, message):
+    with pytest.raises(error, match=message):
+        BlockwiseRegressor(sklearn.linear_model.Ridge(), per_key).fit(features, y)
+
+
+class Shortened(sklearn.preprocessing.StandardScaler):
+    def transform(self, X):
+        return super().transform(X)[1:]
+
+
+class ShortPredictions(sklearn.linear_model.Ridge):
+    def predict(self, X):
+        return super().predict(X)[1:]
+
+
+def test_what_loses_samples(features, y):
+    with pytest.raises(ValueError, match="Shortened.transform must give one row for each of the 1"):
+        BlockwiseTransformer(Shortened()).fit_transform(features)
+    model = BlockwiseRegressor(ShortPredictions(), gradients="ignore").fit(features, y)
+    with pytest.raises(ValueError, match="ShortPredictions.predict must give .* 16 .* got 15"):
+        model.predict(features)
+
+
+def test_blocks_without_samples(features, y):
+    none = as_rows(features)[0:0].tensor
+    for step in (
+        BlockwiseTransformer(sklearn.preprocessing.StandardScaler()),
+        BlockwiseRegressor(sklearn.linear_model.Ridge()),
+    ):
+        with pytest.raises(ValueError, match="no samples to fit|at least one sample"):
+            step.fit(none, as_rows(y)[0:0].tensor)

@@ -275,6 +275,21 @@ def test_torch(X, y):
     assert isinstance(scaled.block().gradient("positions").values, torch.Tensor)
 
 
+def test_targets_of_another_library(X, y):
+    """The first prediction is a tensor of torch, which y is not."""
+    pytest.importorskip("torch")
+    expected = potential().fit(X, y).predict(X)
+    X = X.to(arrays="torch")
+    found = potential().fit(X, y).predict(X)
+    assert_same(found.to(arrays="numpy"), expected)
+    block = y.block()
+    block = TensorBlock(np.round(block.values).astype(int), block.samples, [], block.properties)
+    model = AdditiveRegressor([("mean", DummyRegressor()), ("rest", DummyRegressor())])
+    model.fit(X, TensorMap(y.keys, [block]))
+    rest = model.regressors_[1].constant_.block().values
+    np.testing.assert_allclose(rest, 0, atol=1e-12)
+
+
 class NoGradients(Ridge):
     def predict(self, X):
         block = super().predict(X).block()
@@ -409,7 +424,7 @@ def test_nested_parameters(features, y):
         (Ridge, StandardScaler(), "`regressor` must be an estimator with `fit` and `predict`"),
         (None, StandardScaler(), "`regressor` must be.*got NoneType"),
         (StandardScaler(), StandardScaler(), "`regressor` must be.*StandardScaler"),
-        (Ridge(), StandardScaler, "`transformer` must be an estimator with .*got type"),
+        (Ridge(), StandardScaler, "`transformer` must be an estimator with .*got the class"),
         (Ridge(), None, "`transformer` must be"),
     ],
 )

@@ -290,21 +290,16 @@ SIMPLE = {
     "float": 0.1,
     "zero": -0.0,
     "infinity": -np.inf,
-    "complex": 1 - 2j,
     "text": "Å \ud800 \x00",
-    "bytes": b"\x00\xff",
     "list": [1, [2.0, []]],
     "tuple": (1, (2, "a"), ()),
     "dict": {"type": 1, "": [2]},
-    "keys": {1: "a", (2, None): "b", 3.5: "c", entry(): "d", "e": "f", b"g": True},
+    "keys": {1: "a", (2, None): "b", 3.5: "c", entry(): "d", "e": "f"},
     "set": {1, "a"},
-    "frozenset": frozenset({(1, 2)}),
     "slice": slice(1, None, -2),
-    "range": range(3, 9, 2),
     "entry": entry(),
     "labels": Labels(["a"], np.array([[5], [2]])),
     "no labels": Labels.empty(["a", "b"]),
-    "dtype": np.dtype(np.float32),
     "class": _kernels.Kernel,
 }
 
@@ -317,15 +312,20 @@ def test_values(name):
     assert found == SIMPLE[name]
 
 
+def test_texts_of_arrays():
+    """As a grid of parameters has them that is an array."""
+    assert type(kept(np.str_("svd"))) is str
+
+
 def test_not_a_number():
     assert np.isnan(kept(float("nan")))
 
 
 NUMBERS = [np.float64(0.1), np.float32(0.1), np.float16(0.1), np.int8(-3), np.uint64(2**64 - 1)]
-NUMBERS += [np.bool_(True), np.complex64(1 + 0.1j), np.complex128(0.1j), np.float32("inf")]
+NUMBERS += [np.bool_(True), np.float32("inf")]
 
 
-@pytest.mark.parametrize("number", [*NUMBERS, np.str_("a")], ids=repr)
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
 def test_numbers(number):
     found = kept(number)
     assert type(found) is type(number)
@@ -335,11 +335,7 @@ def test_numbers(number):
 ARRAYS = {
     **{code: np.arange(6).reshape(2, 3).astype(code) for code in "?bhilBHILefdFD"},
     "U": np.array([["a", "Å\U0001f600"], ["", "abc"]]),
-    "S": np.array([b"a", b"\xffbc"]),
     "object": np.array(["a", None, 3, (1, 2.5), entry()], dtype=object),
-    "datetime": np.array(["2020-01-01", "NaT"], dtype="M8[D]"),
-    "timedelta": np.array([[1, 2]], dtype="m8[25s]"),
-    "long": np.array([1, 2], dtype=np.longdouble) / 3,
     "0-d": np.array(3.5),
     "empty": np.zeros((0, 4)),
     "5-d": np.zeros((1, 2, 1, 2, 1)),
@@ -402,13 +398,14 @@ def test_rows(X):
 
 def test_torch(y):
     torch = pytest.importorskip("torch")
-    for dtype in (torch.float64, torch.bfloat16, torch.int32, torch.complex64, torch.bool):
+    for dtype in (torch.float64, torch.float16, torch.int32, torch.complex64, torch.bool):
         tensor = torch.arange(6).reshape(2, 3).to(dtype)
         found = kept(tensor)
         assert found.dtype == dtype
         assert torch.equal(found, tensor)
     assert not kept(torch.ones(2, requires_grad=True)).requires_grad
-    assert kept(torch.float32) is torch.float32
+    with pytest.raises(TypeError, match="learnt_: files can not have arrays of dtype bfloat16"):
+        kept(torch.ones(2, dtype=torch.bfloat16))
     tensor = y.to(arrays="torch")
     found = kept(tensor)
     assert isinstance(found.block().gradient("strain").values, torch.Tensor)
@@ -418,19 +415,11 @@ def test_torch(y):
     assert torch.equal(kept(scattered), scattered)
 
 
-GENERATORS = ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"]
-
-
-@pytest.mark.parametrize("name", [*GENERATORS, "RandomState"])
-def test_random_states(name):
-    if name == "RandomState":
-        model = Ridge(alpha=np.random.RandomState(3))
-        model.alpha.normal(size=3)
-    else:
-        model = Ridge(alpha=np.random.Generator(getattr(np.random, name)(3)))
-        model.alpha.integers(9, dtype=np.int32)
+def test_random_states():
+    model = Ridge(alpha=np.random.RandomState(3))
+    model.alpha.normal(size=3)
     loaded = again(model)
-    assert type(loaded.alpha) is type(model.alpha)
+    assert type(loaded.alpha) is np.random.RandomState
     np.testing.assert_array_equal(loaded.alpha.normal(size=1000), model.alpha.normal(size=1000))
 
 
@@ -468,6 +457,15 @@ REFUSED = {
     "class": lambda: Mine,
     "int": lambda: Number(3),
     "estimator": lambda: RandomForestRegressor(),
+    "complex": lambda: 1 - 2j,
+    "complex number": lambda: np.complex64(1 - 2j),
+    "long number": lambda: np.longdouble(3),
+    "bytes": lambda: b"a",
+    "range": lambda: range(3),
+    "dtype": lambda: np.dtype(np.float32),
+    "dates": lambda: np.array(["2020-01-01"], dtype="M8[D]"),
+    "long": lambda: np.zeros(2, dtype=np.longdouble),
+    "generator": lambda: np.random.default_rng(0),
     "structured": lambda: np.zeros(2, dtype=[("a", "i4")]),
     "masked": lambda: np.ma.zeros(2),
     "module": lambda: np,
@@ -691,6 +689,15 @@ HOSTILE = {
     },
     "no name": (change_model(fitted={"a b": 3}), "can not have an attribute 'a b'"),
 }
+
+
+def random_state(kind, position):
+    """The state of a generator of random numbers in JSON."""
+    inner = {"type": "dict", "items": {"key": [0] * 624, "pos": position}}
+    state = {"type": "dict", "items": {"bit_generator": kind, "state": inner}}
+    return {"type": "random_state", "state": state}
+
+
 NODES = {
     "class of a record": ({"type": "record", "class": RIDGE, "fields": {}}, "is no record"),
     "fields of a record": ({"type": "record", "class": TARGET, "fields": {}}, "is no record"),
@@ -711,12 +718,9 @@ NODES = {
     "both": ({"type": "dict", "pairs": [], "items": {}}, "either items or pairs"),
     "items": ({"type": "dict", "items": [1]}, "a dict is required"),
     "float": ({"type": "float", "value": "3"}, "is not nan"),
-    "complex": ({"type": "complex", "real": 1, "imag": 0.0}, "a float is required"),
-    "range": ({"type": "range", "items": [0, 1.5, 1]}, "an? int is required"),
     "slice": ({"type": "slice", "items": [0]}, "3 entries"),
     "number": ({"type": "number", "dtype": "int8", "value": 300}, ""),
     "object number": ({"type": "number", "dtype": "object", "value": 3}, "no dtype"),
-    "torch dtype": ({"type": "torch_dtype", "name": "load"}, "no dtype 'load'"),
     "entry": ({"type": "entry", "names": ["a"], "values": [2**31]}, ""),
     "entry names": ({"type": "entry", "names": ["a b"], "values": [2]}, ""),
     "entry lengths": ({"type": "entry", "names": ["a", "b"], "values": [2]}, "2 entries"),
@@ -736,32 +740,11 @@ NODES = {
         "no name",
     ),
     "number too large": (float("1e308") * 10, "Infinity"),
-    "position of a generator": (
-        {
-            "type": "random_state",
-            "state": {
-                "type": "dict",
-                "items": {
-                    "bit_generator": "MT19937",
-                    "state": {"type": "dict", "items": {"key": [0] * 624, "pos": 10**9}},
-                },
-            },
-        },
-        "no state with pos",
-    ),
-    "kind of a generator": (
-        {"type": "generator", "state": {"type": "dict", "items": {"bit_generator": "bytes"}}},
-        "no generator 'bytes'",
-    ),
-    "state of a generator": (
-        {
-            "type": "generator",
-            "state": {
-                "type": "dict",
-                "items": {"bit_generator": "PCG64", "state": {"type": "dict", "items": {}}},
-            },
-        },
-        "",
+    "position of random numbers": (random_state("MT19937", 10**9), "no state of a generator"),
+    "kind of random numbers": (random_state("bytes", 0), "no state of a generator"),
+    "state of random numbers": (
+        {"type": "random_state", "state": {"type": "dict", "items": {}}},
+        "dict is required",
     ),
 }
 
@@ -783,6 +766,18 @@ def test_hostile_values(name):
 def test_parameters_that_came_later_have_their_defaults():
     loaded = load_model(io.BytesIO(forged(change_model(parameters={}))))
     assert loaded.get_params() == Ridge().get_params()
+
+
+def test_errors_name_another_version():
+    def later(description):
+        description["written_by"]["metatensor"] = "99.1"
+        description["model"]["parameters"]["penalty"] = "l1"
+
+    message = "got .*'penalty'.*; the file was written by version '99.1' of metatensor, this is "
+    with pytest.raises(MetatensorError, match=message):
+        load_model(io.BytesIO(forged(later)))
+    with pytest.raises(MetatensorError, match="Ridge has the parameters .*'penalty'\\]$"):
+        load_model(io.BytesIO(forged(change_model(parameters={"penalty": 1}))))
 
 
 JSON = {
@@ -854,19 +849,19 @@ def test_parts_that_are_compressed(y):
         load_model(io.BytesIO(data))
 
 
-def test_one_part_in_many_forms():
+def test_one_part_in_many_forms(y):
     """A file of a few bytes must not become many arrays."""
-    node = {"type": "array", "file": "data/0.npy"}
 
     def change(description):
         learnt = description["model"]["fitted"]["learnt_"]
-        assert learnt == {**node, "order": "C"}
-        forms = [{"raw": f"|S{n}", "shape": [24 // n]} for n in (1, 2, 3, 4)]
-        description["model"]["fitted"]["learnt_"] = [{**learnt, **form} for form in forms]
+        blocks = [json.loads(json.dumps(learnt)) for _ in range(4)]
+        for order, block, part in zip("CFCF", blocks, "CCFF", strict=True):
+            block["layout"]["order"] = order
+            block["layout"]["gradients"]["strain"]["order"] = part
+        description["model"]["fitted"]["learnt_"] = blocks
 
-    data = forged(change, hold(np.zeros(24, dtype=np.uint8)))
-    with pytest.raises(MetatensorError, match="'data/0.npy' is there in too many forms"):
-        load_model(io.BytesIO(data))
+    with pytest.raises(MetatensorError, match="'data/0.mts' is there in too many forms"):
+        load_model(io.BytesIO(forged(change, hold(y.block()))))
 
 
 def test_many_texts(monkeypatch):
