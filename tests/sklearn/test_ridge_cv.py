@@ -16,7 +16,7 @@ from sklearn.model_selection import (
 )
 
 from metatensor import Labels, TensorBlock, TensorMap
-from metatensor.sklearn import Ridge, RidgeCV, as_rows, get_scorer, rmse
+from metatensor.sklearn import KernelRidge, Ridge, RidgeCV, as_rows, get_scorer, rmse
 
 ALPHAS = np.logspace(-6, 2, 9)
 G = {"positions": 0.3, "strain": 2.0}
@@ -685,9 +685,10 @@ def test_scale_does_not_change_with_rotations(make, rotation, n_samples):
             )
             for values, name, n_properties in ((x, "n", 5), (x[..., :1] + 0.1 * noise, "y", 1))
         )
-        for model in (Ridge(compute_std=True), RidgeCV([1.0], compute_std=True)):
+        kernel = KernelRidge(1.0, kernel="linear")
+        for model in (Ridge(compute_std=True), RidgeCV([1.0], compute_std=True), kernel):
             scales.append(model.fit(X, y).scale_.block().values)
-    np.testing.assert_allclose(scales[1:], [scales[0]] * 3, rtol=1e-9)
+    np.testing.assert_allclose(scales[1:], [scales[0]] * 5, rtol=1e-9)
 
 
 def test_scores_that_are_no_numbers(features, y):
