@@ -253,10 +253,14 @@ cdef class ArchiveReader:
             raise ValueError(f"its {member.stored} bytes can not hold the declared {member.size}")
         return member
 
-    def check_others(self):
-        """Compare the local headers of members that were not read: the name might be damaged."""
+    def check_others(self, names=None):
+        """Compare the local headers of members that were not read: the name might be damaged.
+
+        All of them, or those that are named.
+        """
         cdef uint32_t header_crc
-        for name, position in self.names.items():
+        for name in self.names if names is None else names:
+            position = self.names[name]
             if not self._members[<Py_ssize_t> position].checked:
                 self.current = name
                 self._data(self._members + <Py_ssize_t> position, &header_crc)

@@ -267,6 +267,17 @@ def test_damaged_bytes_are_found_or_without_effect(path):
 
 
 @pytest.mark.parametrize(
+    ("old", "new"), [(b"sample_id.json", b"sample_ie.json"), (b"5/x.mts", b"5/x.mtt")]
+)
+def test_damaged_names_in_the_directory(path, old, new):
+    save_dataset(path, IndexedDataset(sample_id=IDS, x=X))
+    start, _, end = path.read_bytes().rpartition(old)
+    path.write_bytes(start + new + end)
+    with pytest.raises(MetatensorError, match="differs from the central directory"):
+        DiskDataset(path)
+
+
+@pytest.mark.parametrize(
     ("change", "text"),
     [
         (lambda members: members.pop("2/y.mts"), "'2/y.mts' is missing"),

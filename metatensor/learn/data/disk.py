@@ -326,7 +326,7 @@ class _Archive:
                 yield
             except _checks.MetatensorError:
                 raise
-            except (ValueError, RecursionError) as error:
+            except (ValueError, OverflowError, RecursionError) as error:
                 raise _checks.MetatensorError(
                     f"serialization format error: unable to load {what} from {self.path!r}: {error}"
                 ) from error
@@ -355,6 +355,8 @@ class _Archive:
                         raise ValueError(f"{_member(position, field)!r} is missing")
             if rest:
                 raise ValueError(f"there are {len(names)} maps for samples with fields {fields}")
+            known = {*names, _IDS}  # what else there is may be one of these with its name damaged
+            self._reader.check_others([name for name in self._reader.names if name not in known])
         return size, fields
 
     def sample_ids(self, size: int) -> list[Any] | None:
