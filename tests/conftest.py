@@ -6,8 +6,13 @@ import warnings
 
 import numpy as np
 import pytest
+import threadpoolctl
 from hypothesis import settings
 
+# the data of tests are small, and threads that wait for each other would take most of the time:
+# one for numpy, which is loaded, one for what is loaded later
+threadpoolctl.threadpool_limits(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # read when jax is imported
 # read when scipy is imported; without, scikit-learn leaves out checks, or can not import them
 os.environ.setdefault("SCIPY_ARRAY_API", "1")

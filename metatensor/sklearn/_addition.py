@@ -57,7 +57,11 @@ def _less(
     if len(there) == 0:
         values = wanted._values
     else:
-        first, second = _arrays.promote(wanted._values, _arrays.take(given._values, rows[there]))
+        taken = _arrays.take(given._values, rows[there])
+        if _arrays.library(taken) != _arrays.library(wanted._values):
+            like = _arrays.as_floating(wanted._values)
+            taken = _arrays.from_host(_arrays.to_host(taken), like)
+        first, second = _arrays.promote(wanted._values, taken)
         if len(there) < len(rows):
             second = _array_groups.segment_sum(second, there, len(rows))
         values = first - second

@@ -49,6 +49,8 @@ def affine_map(function: Callable[[Array], Any], rows: Array) -> AffineMap | Non
         )
     except ValueError:  # it does not take such rows
         return None
+    if len(along) != len(axes):  # it loses rows
+        return None
     matrix = (along - origin) / scales[:, None]
     for points, values in zip((-axes, rows, -rows), others, strict=True):
         expected = points @ matrix + origin

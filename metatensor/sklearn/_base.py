@@ -132,6 +132,22 @@ def check_not_negative(value: Any, name: str, kinds: str) -> None:
         raise ValueError(f"`{name}` must be finite and not negative, got {value}")
 
 
+def check_flags(estimator: BaseEstimator, *names: str) -> None:
+    """Refuse parameters that are neither True nor False."""
+    for name in names:
+        value = getattr(estimator, name)
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"`{name}` must be True or False, got {value!r}")
+
+
+def check_choice(value: Any, name: str, choices: Sequence[str]) -> None:
+    """Refuse a parameter that is none of some strings."""
+    if not (isinstance(value, str) and value in choices):
+        *others, last = map(repr, choices)
+        text = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"`{name}` must be {text}, got {value!r}")
+
+
 def check_finite(tensor: TensorMap, name: str) -> None:
     """Refuse NaN and infinity in values and gradients."""
     for key, block in tensor.items():
@@ -204,6 +220,8 @@ class TensorEstimator(BaseEstimator):
                 self._forget_features()
             return from_matrix(X, "feature")
         if reset:
+            if len(to_tensor(X)) and not any(len(block._samples) for block in to_tensor(X)):
+                raise ValueError(f"{type(self).__name__} needs at least one sample in X, got none")
             self._remember_features(to_tensor(X))
         return like_container(X, self._aligned_features(to_tensor(X)))
 
@@ -252,6 +270,12 @@ def entries_text(labels: Labels, mask: npt.NDArray[np.bool_] | None = None) -> s
         [labels.entry(int(position)).print() for position in np.flatnonzero(mask)[:4]],
         int(mask.sum()),
     )
+
+
+def components_text(block: TensorBlock) -> str:
+    """Print the components of a block, such as "xyz=[0, 1, 2]"."""
+    texts = [f"{labels.names[0]}={labels._table[:, 0].tolist()}" for labels in block._components]
+    return ", ".join(texts) or "none"
 
 
 def _shortened(texts: Sequence[str], length: int | None = None) -> str:

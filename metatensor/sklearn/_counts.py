@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
+from operator import index
 from typing import Any
 
 import numpy as np
 
-from metatensor import _checks
 from metatensor.labels import Labels
 from metatensor.sklearn import _base
 
@@ -16,7 +17,10 @@ def by_key(parameter: Any, keys: Labels, name: str) -> list[Any]:
     """Return what a parameter says for each key: the same for all, if it is no dict."""
     if not isinstance(parameter, Mapping):
         return [parameter] * len(keys)
-    given = {tuple(int(number) for number in key): value for key, value in parameter.items()}
+    try:
+        given = {tuple(map(index, key)): value for key, value in parameter.items()}
+    except TypeError:  # keys that are no tuples of integers
+        given = {}
     wanted = [tuple(row) for row in keys._table.tolist()]
     if set(given) != set(wanted):
         raise ValueError(
@@ -52,7 +56,7 @@ def limited(parameter: Any, keys: Labels, limits: Sequence[int], name: str, what
     """
     wanted = by_key(parameter, keys, name)
     differ = isinstance(parameter, Mapping)
-    largest = limits if differ else [max(limits)] * len(limits)
+    largest = limits if differ else [max(limits, default=0)] * len(limits)
     counts = []
     for key, count, most, limit in zip(keys, wanted, largest, limits, strict=True):
         if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
@@ -67,6 +71,11 @@ def limited(parameter: Any, keys: Labels, limits: Sequence[int], name: str, what
     return counts
 
 
+def is_fraction(number: Any) -> bool:
+    """Tell whether this is a number above 0 and up to 1."""
+    return isinstance(number, Real) and not isinstance(number, bool) and 0 < float(number) <= 1
+
+
 def fractions(
     parameter: Any, keys: Labels, limits: Sequence[int], name: str, what: str
 ) -> list[int]:
@@ -75,7 +84,7 @@ def fractions(
     for count, limit in zip(limited(parameter, keys, limits, name, what), limits, strict=True):
         count = 0.5 if count is None else count
         if type(count) is not int:
-            if isinstance(count, (bool, str)) or not 0 < _checks.require_real(count, name) <= 1:
+            if not is_fraction(count):
                 raise ValueError(
                     f"`{name}` must be an int, a fraction between 0 and 1, None, or a dict of "
                     f"these by key; got {count!r}"

@@ -1,8 +1,8 @@
-"""What estimators made of others pass on to their `fit`."""
+"""What estimators made of others require of these, and pass on to their `fit`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sklearn import get_config
@@ -10,6 +10,30 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import has_fit_parameter
+
+from metatensor import _checks
+
+
+def require(estimator: Any, methods: Sequence[str], who: str, others: str = "") -> None:
+    """Refuse what is no estimator with these methods, such as a class."""
+    if isinstance(estimator, type) or not all(hasattr(estimator, name) for name in methods):
+        names = ", ".join(f"`{name}`" for name in methods[:-1]) + f" and `{methods[-1]}`"
+        got = f"the class {estimator.__name__}" if isinstance(estimator, type) else None
+        raise TypeError(
+            f"{who} must be an estimator with {names}{others}, got {got or _checks.kind(estimator)}"
+        )
+
+
+def require_named(items: Any, what: Sequence[str], who: str) -> None:
+    """Refuse what is no list of tuples that begin with a name."""
+    wrong = None if isinstance(items, (list, tuple)) else _checks.kind(items)
+    for item in items if wrong is None else ():
+        if not (isinstance(item, (list, tuple)) and len(item) == len(what)):
+            wrong = f"{item!r} in it"
+        elif not isinstance(item[0], str):
+            wrong = f"the name {item[0]!r} in it"
+    if wrong is not None:
+        raise TypeError(f"{who} must be a list of ({', '.join(what)}), got {wrong}")
 
 
 def fit_parameters(

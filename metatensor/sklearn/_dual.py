@@ -40,7 +40,7 @@ class DualSolution:
         self._solved = self.dual = np.zeros_like(targets)
         if not len(weights):
             return
-        scaled = np.array(gram, order="F")
+        scaled = np.array(gram.T, order="F")  # a plain copy, as K is symmetric
         scaled *= self._roots
         scaled *= self._roots[:, None]
         scaled[np.diag_indices_from(scaled)] += alpha

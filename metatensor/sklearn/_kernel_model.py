@@ -77,10 +77,10 @@ class KernelModel:
 
     def gram(self) -> Matrix:
         """Return the kernel of all rows."""
-        padded = np.zeros((self.layout.n_rows + 1, self.layout.n_rows + 1))
+        half = np.zeros((self.layout.n_rows + 1, self.layout.n_rows + 1))
         for block in self._blocks.values():
-            block.add_to(padded)
-        gram = padded[:-1, :-1]
+            block.add_half_to(half)
+        gram: Matrix = half[:-1, :-1] + half[:-1, :-1].T
         if self._mean:
             gram *= self._shares
             gram *= self._shares[:, None]

@@ -138,7 +138,12 @@ class Custom:
                 f"one column for each row of its second one, {required}, got "
                 f"{_checks.kind(values) if shape is None else tuple(shape)}"
             )
-        return values
+        if _arrays.library(values) != _arrays.library(x) or _arrays.kind(values) == "complex":
+            raise TypeError(
+                "`kernel` must return real numbers in an array of the same library as its "
+                f"arguments, {_checks.kind(x)}, got {_checks.kind(values)} of {values.dtype}"
+            )
+        return rows_of(values)
 
 
 def _products(x: Array, z: Array) -> _Products:
@@ -178,19 +183,25 @@ class _Rules(NamedTuple):
 
 def _poly(kernel: Kernel, p: _Products, order: int = 0) -> Any:
     """Return a derivative of (gamma s + coef0)^degree with respect to s."""
-    factor, power = 1.0, float(kernel.degree)
+    factor, power = 1.0, kernel.degree
     for _ in range(order):
         factor, power = factor * power * kernel.gamma, power - 1
     if factor == 0.0:
         return 0.0
-    return factor * (kernel.gamma * p.s + kernel.coef0) ** power
+    base = kernel.gamma * p.s + kernel.coef0
+    if not power.is_integer() and bool(_arrays.namespace(base).any(base < 0)):
+        raise ValueError(
+            "kernel='poly' needs a `degree` that is a whole number where gamma x.z + coef0 is "
+            f"negative, got {kernel.degree}; use another `degree`, or a larger `coef0`"
+        )
+    return factor * base**power
 
 
 def _rbf(kernel: Kernel, p: _Products) -> Array:
     xp = _arrays.namespace(p.s)
     squares = p.a + p.b - 2 * p.s
-    # rounding makes the square of small distances negative
-    return xp.exp(-kernel.gamma * xp.where(squares > 0, squares, xp.zeros_like(squares)))
+    # rounding makes the square of small distances negative; what is no number stays so
+    return xp.exp(-kernel.gamma * xp.where(squares < 0, xp.zeros_like(squares), squares))
 
 
 def _rbf_second(kernel: Kernel, p: _Products) -> Second:
@@ -249,6 +260,24 @@ _TABLE: dict[str, _Rules] = {
 KERNELS = tuple(_TABLE)
 
 
+# ---- arrays
+
+
+def rows_of(values: Array) -> Array:
+    """Return (n, ..., n_features) as rows in double precision, with their autograd history."""
+    xp = _arrays.namespace(values)
+    values = xp.astype(_base.as_float(values), xp.float64, copy=False)
+    return _arrays.reshape(values, (math.prod(values.shape[:-1]), values.shape[-1]))
+
+
+def moved(array: Array, like: Array) -> Array:
+    """Return what was learnt in double precision, where ``like`` is."""
+    array = _base.to_float64(array)
+    if type(array) is type(like) and _arrays.device(array) == _arrays.device(like):
+        return array
+    return _arrays.from_host(_arrays.to_host(array), _base.to_float64(like[:0, ...]))
+
+
 # ---- parameters of estimators
 
 #: of rows (n_x, n_features) and (n_z, n_features) in double precision, returns (n_x, n_z)
@@ -258,11 +287,13 @@ Function: TypeAlias = Callable[[Array, Array], Array]
 def check_parameters(kernel: Any, gamma: Any, coef0: Any, degree: Any, others: Any = ()) -> None:
     """Check the parameters that say which kernel an estimator has, maybe one of others."""
     names = [*KERNELS, *others]
-    if not callable(kernel) and kernel not in names:
+    if not callable(kernel) and not (isinstance(kernel, str) and kernel in names):
         raise ValueError(f"`kernel` must be one of {names}, or a callable, got {kernel!r}")
     _base.check_not_negative(degree, "degree", "a number")
     if gamma is not None:
         _base.check_not_negative(gamma, "gamma", "a number or None")
+    if not isinstance(coef0, (float, int, np.floating, np.integer)) or isinstance(coef0, bool):
+        raise TypeError(f"`coef0` must be a number, got {_checks.kind(coef0)}")
     if not math.isfinite(coef0):
         raise ValueError(f"`coef0` must be finite, got {coef0}")
 

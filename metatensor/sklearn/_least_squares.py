@@ -236,7 +236,7 @@ def solve(
         targets = np.concatenate([roots[name] * part.targets for name, part in parts.items()])
         trace = np.sum(features**2)
     if relative:
-        alpha = alpha * (trace / max(alpha.shape[1], 1))
+        alpha = alpha * (trace / max(alpha.shape[1], 1) or 1.0)
     columns = [targets] if len(alpha) == 1 else np.hsplit(targets, targets.shape[1])
     solutions = [_SOLVERS[solver](features, t, a) for t, a in zip(columns, alpha)]
     coefficients = np.concatenate([part for part, _ in solutions], axis=1).T

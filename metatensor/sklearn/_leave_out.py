@@ -62,7 +62,7 @@ class LeaveOut:
     ) -> None:
         weights = rows.weights[:, targets.start if rows.weights.shape[1] > 1 else 0].copy()
         for name, where in rows.terms.items():
-            weights[where] *= factors[name]
+            weights[where] *= factors.get(name, 1.0)  # there is none for a gradient without rows
         values = rows.terms[VALUES]
         self.targets = targets
         self._rows, self._n_values, self._penalty = rows, values.stop, np.sqrt(penalty)
@@ -81,7 +81,8 @@ class LeaveOut:
         matrix *= self._root[:, None]
         right *= self._root[:, None]
         self.unseen = ~(rows.features[self._active] != 0).any(axis=0)
-        self._unit = float(np.sum(matrix**2)) / max(matrix.shape[1], 1) if relative else 1.0
+        mean_square = float(np.sum(matrix**2)) / max(matrix.shape[1], 1)
+        self._unit = (mean_square or 1.0) if relative else 1.0
         matrix /= self._penalty
         self._direction = self._root * constant[self._active] / np.sqrt(self._weight or 1.0)
         self._decompose(matrix, right)
@@ -147,8 +148,8 @@ class LeaveOut:
         for rows in self._groups(basis):
             variance[rows] = _variance(basis[rows], self._complete)
         values = self._active < self._n_values
-        if not values.any():
-            return np.zeros(self._moment.shape[1])
+        if not values.any():  # nothing is known about their noise
+            return np.full(self._moment.shape[1], np.nan)
         squares = self._left_out(alpha)[values] ** 2 / variance[values, None]
         return np.asarray(np.sqrt(squares.mean(axis=0)))
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import check_cv
 from metatensor import _arrays
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
-from metatensor.sklearn import _alignment, _base, _gradient_weights, metrics
+from metatensor.sklearn import _alignment, _base, _gradient_weights, _matching, metrics
 from metatensor.sklearn._base import VALUES
 from metatensor.sklearn._gradient_weights import GradientWeights
 from metatensor.sklearn._least_squares import Factors, Model
@@ -48,19 +48,16 @@ def row_groups(y: _base.Tensor, groups: Any = None, cv: Any = None) -> list[Posi
 
     """
     tensor = _base.to_tensor(y)
-    lengths = {len(y)} if isinstance(y, Rows) else {len(block._samples) for block in tensor}
     if groups is None and cv is None:
-        numbers = np.arange(max(lengths))
-    elif len(lengths) > 1:
-        raise ValueError(
-            "`groups` and `cv` need blocks with the same number of samples, or Rows, got "
-            f"{sorted(lengths)} samples; make rows with `as_rows`"
-        )
+        if not isinstance(y, Rows):
+            return [np.arange(len(block._samples)) for block in tensor]
+        numbers = np.arange(len(y))
     else:
-        numbers = _group_numbers(lengths.pop(), groups, cv)
-    if isinstance(y, Rows):
-        return [numbers[row_numbers(block._samples, y.rows)] for block in tensor]
-    return [numbers[: len(block._samples)] for block in tensor]
+        name = "`cv`" if groups is None else "`groups`"
+        numbers = _group_numbers(len(_matching.common_rows(y, name)), groups, cv)
+    if not isinstance(y, Rows):
+        return [numbers for _ in tensor]
+    return [numbers[row_numbers(block._samples, y.rows)] for block in tensor]
 
 
 def _group_numbers(n_rows: int, groups: Any, cv: Any) -> Positions:
@@ -75,10 +72,12 @@ def _group_numbers(n_rows: int, groups: Any, cv: Any) -> Positions:
     numbers = np.full(n_rows, -1)
     options = {} if groups is None else {"groups": groups}
     for number, (train, test) in enumerate(check_cv(cv).split(np.zeros(n_rows), **options)):
-        if len(np.union1d(train, test)) < n_rows or (numbers[test] >= 0).any():
+        both = np.sort(np.concatenate([train, test]))
+        if not np.array_equal(both, np.arange(n_rows)) or (numbers[test] >= 0).any():
+            numbers[:] = -1
             break
         numbers[test] = number
-    if (numbers < 0).any() or len(train) + len(test) != n_rows:
+    if (numbers < 0).any():
         raise ValueError(
             "`cv` must put each row into one test set, and train on all others, as KFold, "
             f"GroupKFold and LeaveOneGroupOut do, got {cv}; use GridSearchCV(Ridge(), ..., cv=cv)"
@@ -240,7 +239,7 @@ class ScorerScore:
 
 
 def _scorer(scoring: str | Callable[..., float]) -> Callable[..., float]:
-    if not isinstance(scoring, str):
+    if callable(scoring):
         return scoring
     try:
         return metrics.get_scorer(scoring)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays
+from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _alignment, _base
@@ -45,7 +45,7 @@ class Pair(NamedTuple):
             raise ValueError(
                 f"{names.wanted} and {names.given} must have the same components in the gradient "
                 f"{parameter!r} of the block with key {self.key.print()}, got "
-                f"{wanted.components} and {given.components}"
+                f"{_base.components_text(wanted)} and {_base.components_text(given)}"
             )
         return _alignment.find_gradient_rows(wanted, given, self.samples)
 
@@ -115,7 +115,8 @@ def _match_samples(
     if wanted._components != given._components:
         raise ValueError(
             f"{names.wanted} and {names.given} must have the same components in the block with key "
-            f"{key.print()}, got {wanted.components} and {given.components}"
+            f"{key.print()}, got {_base.components_text(wanted)} and "
+            f"{_base.components_text(given)}"
         )
     positions = _alignment.find(wanted._samples, given._samples)
     if len(positions) and positions.min() < 0:
@@ -129,30 +130,58 @@ def _match_samples(
 # ---- weights of samples
 
 
-def row_weights(sample_weight: Any, data: TensorMap | Rows) -> list[Array]:
+def row_weights(
+    sample_weight: Any, data: TensorMap | Rows, name: str = "sample_weight"
+) -> list[Array]:
     """Return the weight of each sample in each block, from one weight for each row."""
-    weights = _checked(np.asarray(sample_weight, dtype=np.float64))
+    try:
+        weights = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} must be a number, or one for each row, got {_checks.kind(sample_weight)}"
+        ) from None
+    _checked(weights, name)
+    if not (weights > 0).any():
+        raise ValueError(f"{name} must have an entry above zero, all are zero")
     tensor = _base.to_tensor(data)
     if weights.ndim == 0:
         return [np.full(len(block._samples), weights) for block in tensor]
     if weights.ndim != 1:
         raise ValueError(f"Sample weights must be 1D array or scalar, got {weights.ndim}D array.")
-    lengths = {len(data)} if isinstance(data, Rows) else {len(block._samples) for block in tensor}
-    if lengths != {len(weights)}:
+    rows = common_rows(data, name)
+    if len(weights) != len(rows):
         raise ValueError(
-            f"sample_weight must have one entry for each row, {sorted(lengths)}, got "
-            f"{len(weights)}; make rows with `as_rows` if blocks have different numbers of samples"
+            f"{name} must have one entry for each row, {len(rows)}, got {len(weights)}"
         )
-    if not (weights > 0).any():
-        raise ValueError("sample_weight must have an entry above zero, all are zero")
     if not isinstance(data, Rows):
         return [weights for _ in tensor]
-    return [weights[row_numbers(block._samples, data.rows)] for block in tensor]
+    return [weights[row_numbers(block._samples, rows)] for block in tensor]
 
 
-def _checked(weights: Array) -> Array:
+def any_weight(weights: Array) -> npt.NDArray[np.bool_]:
+    """Tell for each sample or gradient row whether one of its weights is above zero."""
+    found: npt.NDArray[np.bool_] = np.any(weights > 0, axis=tuple(range(1, weights.ndim)))
+    return found
+
+
+def common_rows(data: TensorMap | Rows, name: str) -> Labels:
+    """Return the rows that the entries of an array belong to: for a TensorMap, its samples."""
+    if isinstance(data, Rows):
+        return data.rows
+    first = data._blocks[0]._samples
+    for key, block in data.items():
+        if block._samples != first:
+            raise ValueError(
+                f"{name} for the rows of a TensorMap needs blocks with the same samples, those "
+                f"of the block with key {key.print()} are not those of the first one; make rows "
+                "with `as_rows`"
+            )
+    return first
+
+
+def _checked(weights: Array, name: str = "sample_weight") -> Array:
     if not np.isfinite(weights).all() or (weights < 0).any():
-        raise ValueError("sample_weight must be finite and not negative")
+        raise ValueError(f"{name} must be finite and not negative")
     return weights
 
 
@@ -210,6 +239,8 @@ def _tensor_weights(sample_weight: TensorMap, tensor: TensorMap) -> list[dict[st
             else:
                 parts[name] = _with_axes(np.ones(len(gradient._samples)), gradient)
         weights.append(parts)
+    if not any(part.any() for parts in weights for part in parts.values()):
+        raise ValueError("sample_weight must have an entry above zero, all are zero")
     return weights
 
 

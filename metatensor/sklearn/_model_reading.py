@@ -28,11 +28,8 @@ from metatensor.sklearn._model_writing import LIBRARIES, MAX_DEPTH, MAX_TEXT_BYT
 from metatensor.tensor import TensorMap
 
 _MEMBER = re.compile(r"data/[0-9]{1,18}\.(npy|mts)", re.ASCII)
-_RAW_DTYPE = re.compile(r"[<|](S[1-9][0-9]{0,8}|[mM]8(\[[0-9a-zA-Zμ/]{1,12}\])?|[fc][0-9]{2})")
 _TEXT_DTYPE = re.compile(r"U([0-9]{1,9})")
-_NUMBERS = {np.dtype(code).name: np.dtype(code) for code in npy.CODES}
-_TORCH_DTYPES = frozenset(_NUMBERS) | {"bfloat16"}
-_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
+_NUMBERS = {np.dtype(code).name: np.dtype(code) for code in npy.CODES if np.dtype(code).kind != "c"}
 
 
 def parse(content: bytes) -> Any:
@@ -49,6 +46,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"the JSON has {name}, which is no number of JSON")
+
+
+def check_size(archive: ArchiveReader, size: int) -> None:
+    """Refuse archives that become larger than they are: what we write is not compressed."""
+    if sum(map(archive.size, archive.names)) > size:
+        raise ValueError("its members are larger than the file, which must not be compressed")
 
 
 class _Form(NamedTuple):
@@ -70,11 +73,12 @@ class Decoder:
     """
 
     def __init__(self, archive: ArchiveReader, size: int) -> None:
+        check_size(archive, size)
         self.where: list[str] = []
         self.used: set[str] = set()
         self._archive = archive
-        self._size = size
-        self._known: dict[Any, Any] = {}
+        self._text_bytes = 0
+        self._known: dict[str, dict[str, Any]] = {}  # by name and form
 
     def node(self, data: Node, step: str) -> Any:
         """Return what a part of the JSON stands for."""
@@ -113,9 +117,6 @@ class Decoder:
     def _set(self, items: Node) -> Any:
         return _same_length(set(self._nodes(items)), items)
 
-    def _frozenset(self, items: Node) -> Any:
-        return _same_length(frozenset(self._nodes(items)), items)
-
     def _dict(self, items: Node = None, pairs: Node = None) -> Any:
         if (items is None) == (pairs is None):
             raise ValueError("what is of type 'dict' has either items or pairs")
@@ -142,47 +143,27 @@ class Decoder:
             raise ValueError(f"{value!r} is not nan, inf or -inf")
         return float(value)
 
-    def _complex(self, real: Node, imag: Node) -> Any:
-        return complex(*(_as(float, self.node(part, "")) for part in (real, imag)))
-
-    def _bytes(self, hex: Node) -> Any:
-        return bytes.fromhex(_as(str, hex))
-
     def _slice(self, items: Node) -> Any:
         return slice(*_of_length(self._nodes(items), 3))
 
-    def _range(self, items: Node) -> Any:
-        return range(*_integers(_of_length(items, 3)))
-
-    def _str(self, value: Node) -> Any:
-        return np.str_(_as(str, value))
-
     def _number(self, dtype: Node, value: Node) -> Any:
-        found = self._dtype(dtype)
-        number = self.node(value, "")
-        kinds: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": float, "c": complex}
-        return found.type(_as(kinds[found.kind], number))
-
-    def _dtype(self, name: Node) -> np.dtype[Any]:
-        return _NUMBERS[_one_of(name, _NUMBERS, "dtype")]
-
-    def _torch_dtype(self, name: Node) -> Any:
-        return getattr(_torch(), _one_of(name, _TORCH_DTYPES, "dtype"))
+        found = _NUMBERS[_one_of(dtype, _NUMBERS, "dtype")]
+        kinds: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": float}
+        return found.type(_as(kinds[found.kind], self.node(value, "")))
 
     def _entry(self, names: Node, values: Node) -> LabelsEntry:
         rows = np.array([_integers(_of_length(values, len(_as(list, names))))], dtype=np.int64)
         return Labels(names, rows.reshape(1, -1)).entry(0)
 
     def _random_state(self, state: Node) -> np.random.RandomState:
+        # numpy takes any position for valid
+        checked = _as(dict, self.node(state, ""))
+        position = _as(int, _as(dict, checked.get("state")).get("pos"))
+        if checked.get("bit_generator") != "MT19937" or not 0 <= position <= 624:
+            raise ValueError("it is no state of a generator of random numbers")
         found = np.random.RandomState(0)
-        found.set_state(_checked_state(self.node(state, ""), ("MT19937",)))
+        found.set_state(checked)
         return found
-
-    def _generator(self, state: Node) -> np.random.Generator:
-        checked = _checked_state(self.node(state, ""), _GENERATORS)
-        bits = getattr(np.random, checked["bit_generator"])(0)
-        bits.state = checked
-        return np.random.Generator(bits)
 
     # ---- arrays and labels
 
@@ -192,7 +173,8 @@ class Decoder:
             raise ValueError(f"the shape {sizes} does not fit the number of items, {len(flat)}")
         if dtype != "object":
             width = _TEXT_DTYPE.fullmatch(_as(str, dtype))
-            if width is None or 4 * int(width[1]) * len(flat) > MAX_TEXT_BYTES:
+            self._text_bytes += 4 * int(width[1]) * len(flat) if width else 0
+            if width is None or self._text_bytes > MAX_TEXT_BYTES:
                 raise ValueError(f"an array of texts of dtype {dtype!r} is not possible")
             if not all(isinstance(item, str) and len(item) <= int(width[1]) for item in flat):
                 raise ValueError(f"there are items that are no texts of dtype {dtype!r}")
@@ -201,67 +183,67 @@ class Decoder:
             array[position] = item
         return array.reshape(sizes)
 
-    def _array(
-        self,
-        file: Node,
-        order: Node,
-        library: Node = "numpy",
-        view: Node = None,
-        raw: Node = None,
-        shape: Node = None,
-    ) -> Any:
-        name = self._member(file, "npy")
-        return self._once(
-            (name, str([order, library, view, raw, shape])),
-            lambda: _in_library(self._stored(name, order, raw, shape), library, view),
-        )
+    def _array(self, file: Node, order: Node, library: Node = "numpy") -> Any:
+        _one_of(order, ("C", "F"), "order")
 
-    def _stored(self, name: str, order: Node, raw: Node, shape: Node) -> npt.NDArray[Any]:
-        array = self._archive.values(name)
-        if raw is not None:
-            if not _RAW_DTYPE.fullmatch(_as(str, raw)) or array.dtype != np.uint8:
-                raise ValueError(f"an array of dtype {raw!r} is not possible")
-            dtype = np.dtype(raw)
-            array = array.reshape(-1).view(dtype).astype(dtype.newbyteorder("="), copy=False)
-            array = array.reshape(_integers(shape))
-        return array.T if _one_of(order, ("C", "F"), "order") == "F" else array
+        def make() -> Any:
+            array = self._archive.values(file)
+            return _in_library(array.T if order == "F" else array, library)
+
+        return self._once(self._member(file, "npy"), (order, library), make)
 
     def _labels(self, file: Node, library: Node) -> Any:
         return self._once(
-            (file, library),
-            lambda: _labels_in(mts.load_labels_buffer(self._content(file)), library),
+            self._member(file, "mts"),
+            library,
+            lambda: _labels_in(mts.load_labels_buffer(self._archive.content(file)), library),
         )
 
     def _block(self, file: Node, layout: Node) -> Any:
-        block = self._once(file, lambda: mts.load_block_buffer(self._content(file)))
-        return _laid_out(_as(TensorBlock, block), layout)
+        return self._once(
+            self._member(file, "mts"),
+            layout,
+            lambda: _laid_out(mts.load_block_buffer(self._content(file)), layout),
+        )
 
     def _map(self, file: Node, library: Node, layouts: Node) -> Any:
-        tensor = self._once(file, lambda: mts.load_buffer(self._content(file)))
-        blocks = _as(TensorMap, tensor)._blocks
-        layouts = _of_length(layouts, len(blocks))
-        blocks = [_laid_out(block, layout, True) for block, layout in zip(blocks, layouts)]
-        return TensorMap._of(_labels_in(tensor._keys, library), blocks, tensor._info)
+        def make() -> TensorMap:
+            tensor = mts.load_buffer(self._content(file))
+            blocks = [
+                _laid_out(block, layout, True)
+                for block, layout in zip(
+                    tensor._blocks, _of_length(layouts, len(tensor._blocks)), strict=True
+                )
+            ]
+            return TensorMap._of(_labels_in(tensor._keys, library), blocks, tensor._info)
 
-    def _once(self, known_by: Any, make: Callable[[], Any]) -> Any:
-        """Return the same thing for the same member, however often it is named."""
-        if isinstance(known_by, tuple):
-            known_by = tuple(map(str, known_by))
-        if known_by not in self._known:
-            self._known[known_by] = make()
-        return self._known[known_by]
+        return self._once(self._member(file, "mts"), (library, layouts), make)
+
+    def _once(self, name: str, form: Any, make: Callable[[], Any]) -> Any:
+        """Return the same thing for the same member, however often it is named.
+
+        Equal Labels in other array libraries share a member; more forms would be more memory than
+        the file has.
+        """
+        forms = self._known.setdefault(name, {})
+        key = str(form)
+        if key not in forms:
+            if len(forms) == len(LIBRARIES):
+                raise ValueError(f"{name!r} is there in too many forms")
+            forms[key] = make()
+        return forms[key]
 
     def _member(self, file: Node, suffix: str) -> str:
-        """Check the name of a member, and that it is not compressed: no more than the file has."""
         if not _MEMBER.fullmatch(_as(str, file)) or not file.endswith(suffix):
             raise ValueError(f"{file!r} is no name of a {suffix} member")
-        if file in self._archive and self._archive.size(file) > self._size:
-            raise ValueError(f"{file!r} is larger than the file")
         self.used.add(file)
         return str(file)
 
-    def _content(self, file: Node) -> bytes:
-        return self._archive.content(self._member(file, "mts"))
+    def _content(self, file: str) -> bytes:
+        """Return the bytes of a block or map, which is an archive of its own."""
+        content = self._archive.content(file)
+        check_size(ArchiveReader(len(content), content), len(content))
+        return content
 
     # ---- instances
 
@@ -280,7 +262,7 @@ class Decoder:
             raise ValueError(f"{cls.__name__} has a parameter that files do not keep")
         defaults = inspect.signature(cls.__init__).parameters
         state = {name: given.get(name, defaults[name].default) for name in names}
-        if inspect.Parameter.empty in state.values():
+        if any(value is inspect.Parameter.empty for value in state.values()):
             raise ValueError(f"{cls.__name__} needs the parameters {names}, got {list(given)}")
         learnt = self._attributes(fitted)
         if not learnt.keys().isdisjoint(names):
@@ -349,41 +331,21 @@ def _integers(values: Any) -> list[int]:
     return [_as(int, value) for value in _as(list, values)]
 
 
-def _checked_state(state: Any, kinds: tuple[str, ...]) -> dict[str, Any]:
-    """Check the state of a generator, as numpy takes any position for valid."""
-    kind = _one_of(_as(dict, state).get("bit_generator"), kinds, "generator")
-    inner = _as(dict, state.get("state"))
-    for name, numbers, largest in (("pos", inner, 624), ("buffer_pos", state, 4)):
-        if name in numbers and not 0 <= _as(int, numbers[name]) <= largest:
-            raise ValueError(f"{kind} has no state with {name} {numbers[name]}")
-    return dict(state)
-
-
 # ---- arrays in their libraries
 
 
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            "the model has tensors of torch, which is not installed: "
-            "`pip install metatensor-sklearn[torch]`"
-        ) from error
-    return torch
-
-
-def _in_library(array: npt.NDArray[Any], library: Node, view: Node = None) -> Any:
+def _in_library(array: npt.NDArray[Any], library: Node) -> Any:
     """Return an array of numpy as one of another library, in main memory."""
     _one_of(library, LIBRARIES, "array library")
     if library == "torch":
-        _torch()
-    moved = _array_conversion.convert(array, _array_conversion.Target(arrays=library))
-    if view is None:
-        return moved
-    if (library, view, array.dtype) != ("torch", "bfloat16", np.dtype(np.int16)):
-        raise ValueError(f"there is no view {view!r}")
-    return moved.view(_torch().bfloat16)
+        try:
+            import torch  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "the model has tensors of torch, which is not installed: "
+                "`pip install metatensor-sklearn[torch]`"
+            ) from error
+    return _array_conversion.convert(array, _array_conversion.Target(arrays=library))
 
 
 def _labels_in(labels: Labels, library: Node) -> Labels:
@@ -424,23 +386,15 @@ _FORMS = {
     for kind, decode, required, optional in (
         ("tuple", Decoder._tuple, "items", ""),
         ("set", Decoder._set, "items", ""),
-        ("frozenset", Decoder._frozenset, "items", ""),
         ("dict", Decoder._dict, "", "items pairs"),
         ("bunch", Decoder._bunch, "", "items pairs"),
         ("float", Decoder._float, "value", ""),
-        ("complex", Decoder._complex, "real imag", ""),
-        ("bytes", Decoder._bytes, "hex", ""),
         ("slice", Decoder._slice, "items", ""),
-        ("range", Decoder._range, "items", ""),
-        ("str", Decoder._str, "value", ""),
         ("number", Decoder._number, "dtype value", ""),
-        ("dtype", Decoder._dtype, "name", ""),
-        ("torch_dtype", Decoder._torch_dtype, "name", ""),
         ("entry", Decoder._entry, "names values", ""),
         ("random_state", Decoder._random_state, "state", ""),
-        ("generator", Decoder._generator, "state", ""),
         ("items", Decoder._items, "dtype shape items", ""),
-        ("array", Decoder._array, "file order", "library view raw shape"),
+        ("array", Decoder._array, "file order", "library"),
         ("labels", Decoder._labels, "file library", ""),
         ("block", Decoder._block, "file layout", ""),
         ("map", Decoder._map, "file library layouts", ""),

@@ -28,7 +28,7 @@ Node = Any  # what JSON can have
 
 #: containers in containers deeper than this are neither written nor read
 MAX_DEPTH = 100
-#: arrays of texts larger than this are neither written nor read
+#: more bytes of arrays of texts, together, are neither written nor read
 MAX_TEXT_BYTES = 1 << 30
 #: array libraries that values come back to
 LIBRARIES = ("numpy", "torch", "jax")
@@ -54,6 +54,7 @@ class Encoder:
         self._names: dict[tuple[Any, ...], str] = {}
         self._kept: list[Any] = []  # so that no other object gets the id of a known one
         self._open: list[tuple[int, str]] = []
+        self._text_bytes = 0
 
     def node(self, value: Any, step: str) -> Node:
         """Return what stands for a value; `step` says where it is in what has it."""
@@ -68,8 +69,6 @@ class Encoder:
                     return encode(self, value)
             if hasattr(value, "shape") and _arrays.library(value) in LIBRARIES[1:]:
                 return self._array(value)
-            if f"{kind.__module__}.{kind.__name__}" == "torch.dtype":
-                return {"type": "torch_dtype", "name": str(value).removeprefix("torch.")}
             return self._instance(value)
 
     @contextlib.contextmanager
@@ -110,9 +109,9 @@ class Encoder:
             return {"type": "tuple", "items": self._items(value)}
         return self._instance(value)
 
-    def _set(self, value: set[Any] | frozenset[Any]) -> Node:
-        self._expect(value, set, frozenset)
-        return {"type": type(value).__name__, "items": self._items(value)}
+    def _set(self, value: set[Any]) -> Node:
+        self._expect(value, set)
+        return {"type": "set", "items": self._items(value)}
 
     def _dict(self, value: dict[Any, Any]) -> Node:
         self._expect(value, dict, Bunch)
@@ -130,38 +129,16 @@ class Encoder:
 
     # ---- small things
 
-    def _complex(self, value: complex) -> Node:
-        self._expect(value, complex)
-        return {
-            "type": "complex",
-            "real": self.node(value.real, ".real"),
-            "imag": self.node(value.imag, ".imag"),
-        }
-
-    def _bytes(self, value: bytes) -> Node:
-        self._expect(value, bytes)
-        return {"type": "bytes", "hex": value.hex()}
-
     def _slice(self, value: slice) -> Node:
         return {"type": "slice", "items": self._items((value.start, value.stop, value.step))}
 
-    def _range(self, value: range) -> Node:
-        return {"type": "range", "items": [value.start, value.stop, value.step]}
-
     def _number(self, value: np.generic) -> Node:
-        # a text as Python's, a number exactly as an array of one
-        if isinstance(value, np.str_):
-            return {"type": "str", "value": str(value)}
-        array = np.asarray(value)
-        if array.dtype not in _FILE_DTYPES:
-            return self.refuse(f"files can not have a number of dtype {array.dtype}")
-        item = array.astype(np.complex128 if array.dtype.kind == "c" else array.dtype).item()
-        return {"type": "number", "dtype": array.dtype.name, "value": self.node(item, "")}
-
-    def _dtype(self, value: np.dtype[Any]) -> Node:
-        if value not in _FILE_DTYPES:
-            self.refuse(f"files can not have the dtype {value}")
-        return {"type": "dtype", "name": value.name}
+        if isinstance(value, np.str_):  # of a grid of parameters that is an array
+            return str(value)
+        if value.dtype not in _FILE_DTYPES or value.dtype.kind == "c":
+            self.refuse(f"files can not have a number of dtype {value.dtype}")
+        item = self.node(value.item(), "")
+        return {"type": "number", "dtype": value.dtype.name, "value": item}
 
     def _entry(self, value: LabelsEntry) -> Node:
         return {"type": "entry", "names": value.names, "values": [int(n) for n in value]}
@@ -170,9 +147,6 @@ class Encoder:
         state: Any = value.get_state(legacy=False)
         return {"type": "random_state", "state": self.node(state, "")}
 
-    def _generator(self, value: np.random.Generator) -> Node:
-        return {"type": "generator", "state": self.node(value.bit_generator.state, "")}
-
     # ---- arrays and labels
 
     def _array(self, value: Any) -> Node:
@@ -180,39 +154,26 @@ class Encoder:
         if library == "numpy":
             self._expect(value, np.ndarray, np.memmap)
             return self._numpy(value)
-        host, dtype = self._on_host(value)
-        node = {**self._numpy(host), "library": library}
-        return node if dtype is None else {**node, "view": dtype}
-
-    def _on_host(self, value: Any) -> tuple[npt.NDArray[Any], str | None]:
-        """Return an array in main memory; one of bfloat16, which numpy has not, as integers."""
-        value = _arrays.detach(value)
-        if _arrays.library(value) == "torch" and "bfloat16" in str(value.dtype):
-            import torch
-
-            return _arrays.to_host(value.view(torch.int16)), "bfloat16"
-        return _arrays.to_host(value), None
+        if f"{value.dtype}" == "torch.bfloat16":
+            self.refuse("files can not have arrays of dtype bfloat16")
+        return {**self._numpy(_arrays.to_host(_arrays.detach(value))), "library": library}
 
     def _numpy(self, array: npt.NDArray[Any]) -> Node:
         kind = array.dtype.kind
-        if kind in "OU" and array.dtype.itemsize * array.size > MAX_TEXT_BYTES:
-            self.refuse(f"arrays of texts have up to {MAX_TEXT_BYTES} bytes, got {array.nbytes}")
         if kind in "OU":
+            self._text_bytes += array.nbytes
+            if self._text_bytes > MAX_TEXT_BYTES:
+                self.refuse(f"arrays of texts have up to {MAX_TEXT_BYTES} bytes together")
             items = self._items(array.ravel().tolist())
             dtype = "object" if kind == "O" else f"U{array.dtype.itemsize // 4}"
             return {"type": "items", "dtype": dtype, "shape": list(array.shape), "items": items}
         order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
         stored = array.T if order == "F" else array
-        node: dict[str, Node] = {"type": "array", "order": order}
         if array.dtype.newbyteorder("=") not in _FILE_DTYPES:
-            if kind not in "SMmfc":
-                self.refuse(f"files can not have arrays of dtype {array.dtype}")
-            node["raw"] = array.dtype.newbyteorder("<").str
-            little = np.ascontiguousarray(stored, dtype=node["raw"])
-            node["shape"] = list(little.shape)
-            stored = little.reshape(-1).view(np.uint8)
+            self.refuse(f"files can not have arrays of dtype {array.dtype}")
         header = npy.values_header(stored.dtype, stored.shape)
-        return {**node, "file": self._member((id(array), order), "npy", array, header, stored)}
+        name = self._member((id(array), order), "npy", array, header, stored)
+        return {"type": "array", "order": order, "file": name}
 
     def _member(
         self,
@@ -291,7 +252,9 @@ class Encoder:
             return name
         what = f"{cls.__module__}.{cls.__qualname__}"
         if hasattr(cls, "best_estimator_") or what.startswith("sklearn.model_selection."):
-            return str(self.refuse(f"of {what}, save the attribute `best_estimator_`"))
+            return str(
+                self.refuse(f"a {what} keeps its data, save its attribute `best_estimator_`")
+            )
         return str(self.refuse(f"the class {what} is not among those that files can have"))
 
     def _instance(self, value: Any) -> Node:
@@ -342,17 +305,12 @@ _ENCODERS: list[tuple[Any, Callable[[Encoder, Any], Node]]] = [
     (tuple, Encoder._tuple),
     (list, Encoder._list),
     (dict, Encoder._dict),
-    ((set, frozenset), Encoder._set),
-    (complex, Encoder._complex),
-    (bytes, Encoder._bytes),
+    (set, Encoder._set),
     (slice, Encoder._slice),
-    (range, Encoder._range),
     (np.ndarray, Encoder._array),
-    (np.dtype, Encoder._dtype),
     (Labels, Encoder._labels),
     (TensorBlock, Encoder._block),
     (TensorMap, Encoder._map),
     (np.random.RandomState, Encoder._random_state),
-    (np.random.Generator, Encoder._generator),
     (type, Encoder._class),
 ]

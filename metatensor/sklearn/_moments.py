@@ -37,6 +37,7 @@ class Moments:
         self.weight = 0.0
         self.mean = np.zeros(n_properties)
         self._squares = np.zeros(n_properties)
+        self._n_rows = 0
 
     def add(self, values: _arrays.Array, weights: Array) -> None:
         """Add values (n_samples, ..., n_properties) with weights (n_samples,)."""
@@ -59,6 +60,7 @@ class Moments:
             self.mean = self.mean + shift * (weight / total)
         self._squares += _arrays.to_host(xp.sum(weights * rows**2, axis=0))
         self.weight = total
+        self._n_rows += rows.shape[0]
 
     @property
     def variance(self) -> Array:
@@ -67,8 +69,8 @@ class Moments:
 
     def scale(self, shared: bool) -> Array:
         """Return standard deviations, or one for all; 1 where there is only rounding error."""
-        variance, epsilon = self.variance, np.finfo(np.float64).eps
-        rounding = self.weight * epsilon * variance + (self.weight * epsilon * self.mean) ** 2
+        variance, error = self.variance, self._n_rows * np.finfo(np.float64).eps
+        rounding = error * variance + (error * self.mean) ** 2
         constant = variance <= rounding
         if shared and variance.size:
             constant = np.full_like(constant, constant.all())

@@ -22,6 +22,9 @@ class PropertySelector(TensorTransformer, SelectorMixin):
 
     support_: dict[LabelsEntry, Labels] | Mask
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_kept")
+
     def _keep(self, tensor: TensorMap, masks: list[Mask]) -> None:
         """Remember which properties of each block are kept."""
         self._mask = np.concatenate(masks)

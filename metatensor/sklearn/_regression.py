@@ -50,8 +50,13 @@ class TensorRegressor(
             raise TypeError(
                 "y must be of the same kind as in the first batch: labelled, 1-D or 2-D array"
             )
-        if not any(len(block._samples) for block in _base.to_tensor(y)):
+        if first and not any(len(block._samples) for block in _base.to_tensor(y)):
             raise ValueError("y must have at least one sample, got none")
+        for key, block in _base.to_tensor(y).items():
+            if not len(block._properties):
+                raise ValueError(
+                    f"y must have properties, the block with key {key.print()} has none"
+                )
         _base.check_finite(_base.to_tensor(X), "X")
         _base.check_finite(_base.to_tensor(y), "y")
         return X, y
@@ -73,7 +78,8 @@ class TensorRegressor(
         if y is not None and _base.is_tensor(y):
             raise TypeError(
                 "y can only be labelled if X is, got an array (or the like) for X, "
-                f"{_checks.kind(X)}, and {_checks.kind(y)} for y"
+                f"{_checks.kind(X)}, and {_checks.kind(y)} for y; transformers of "
+                "scikit-learn make arrays of Rows, use those of metatensor.sklearn before this step"
             )
         if not first:
             self._check_container(X)
@@ -111,7 +117,7 @@ class TensorRegressor(
         Returns
         -------
         float
-            1 for a perfect prediction; see :func:`metatensor.sklearn.metrics.r2`
+            1 for a perfect prediction; see :func:`metatensor.sklearn.r2`
 
         """
         if _base.is_tensor(y):
@@ -134,6 +140,7 @@ class LinearRegressor(TensorRegressor):
         raise NotImplementedError
 
     def _check_parameters(self) -> None:
+        _base.check_flags(self, "fit_intercept", "compute_std")
         for weights in self._gradient_options():
             _gradient_weights.check(weights)
 
@@ -343,10 +350,14 @@ class LinearRegressor(TensorRegressor):
 
 def labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]:
     """Return labelled y, and its dimensions if it was an array that goes with labelled X."""
-    if y is not None and _base.is_tensor(y):
+    if y is None:
+        raise ValueError("y must be given, labelled data or an array, got None")
+    if _base.is_tensor(y):
         if isinstance(X, Rows) and isinstance(y, Rows):
             _check_same_rows(X, y)
         return y, None
+    if y is None:
+        raise ValueError("regressors require y to be passed, but the target y is None")
     y = check_array(y, dtype=_base.float_dtypes(y), ensure_2d=False, input_name="y")
     if isinstance(X, Rows):
         check_consistent_length(X, y)

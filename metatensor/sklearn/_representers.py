@@ -56,7 +56,9 @@ class Layout:
         """Return what is to be predicted, (n_rows, n_targets)."""
         n_targets = len(self.block._properties)
         parts = [_base.to_float64(part._values) for part in self.parts.values()]
-        return np.concatenate([_arrays.to_host(part).reshape(-1, n_targets) for part in parts])
+        return np.concatenate(
+            [_arrays.to_host(part).reshape(math.prod(part.shape[:-1]), n_targets) for part in parts]
+        )
 
     def fill(self, dual: _arrays.Array) -> TensorBlock:
         """Return numbers for the rows (n_rows, n_targets) as a block like that of y."""
@@ -82,7 +84,7 @@ def link(key: LabelsEntry, block: TensorBlock, layout: Layout) -> Links:
     if block._components != layout.block._components:
         raise ValueError(
             f"y and X must have the same components in the block of X with key {key.print()}, got "
-            f"{layout.block.components} and {block.components}"
+            f"{_base.components_text(layout.block)} and {_base.components_text(block)}"
         )
     owners = owners_of(block, layout.block._samples)
     rows = {}
@@ -93,7 +95,8 @@ def link(key: LabelsEntry, block: TensorBlock, layout: Layout) -> Links:
         if given._components != wanted._components:
             raise ValueError(
                 f"y and X must have the same components in the gradient {name!r} of the block of X "
-                f"with key {key.print()}, got {wanted.components} and {given.components}"
+                f"with key {key.print()}, got {_base.components_text(wanted)} and "
+                f"{_base.components_text(given)}"
             )
         rows[name] = _alignment.find_gradient_rows(given, wanted, owners)
     return Links(owners, rows)
@@ -125,14 +128,14 @@ class LinearBlock:
             parts.append(_summed(gradient._values, rows, len(layout.parts[name]._samples)))
         self._rows = _arrays.namespace(parts[0]).concat(parts, axis=0)
 
-    def add_to(self, gram: Matrix) -> None:
-        """Add the kernel of all rows, and nothing that counts to one more row and column."""
+    def add_half_to(self, half: Matrix) -> None:
+        """Add what is, plus its transpose, the kernel of all rows and of one that is none."""
         transposed = _arrays.namespace(self._rows).matrix_transpose(self._rows)
-        gram[:-1, :-1] += _arrays.to_host(self._rows @ transposed)
+        half[:-1, :-1] += 0.5 * _arrays.to_host(self._rows @ transposed)
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Return the kernel of new rows with all rows, and with themselves."""
-        new = _summed(block._values, owners, n_owners)
+        new = _summed(_kernels.moved(block._values, self._rows), owners, n_owners)
         xp = _arrays.namespace(new)
         products = new @ xp.matrix_transpose(self._rows)
         return _arrays.to_host(products), _arrays.to_host(xp.sum(new * new, axis=1))
@@ -164,9 +167,9 @@ class PrecomputedBlock:
         ]
         self._like = _base.to_float64(block._values[:0, ...])
 
-    def add_to(self, gram: Matrix) -> None:
-        """Add the kernel of all rows, and nothing that counts to one more row and column."""
-        gram[:-1, :-1] += self._gram
+    def add_half_to(self, half: Matrix) -> None:
+        """Add what is, plus its transpose, the kernel of all rows and of one that is none."""
+        half[:-1, :-1] += 0.5 * self._gram
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Refuse: the kernel of new rows with themselves is not known."""
@@ -204,7 +207,7 @@ class KernelBlock:
         layout: Layout,
     ) -> None:
         self._kernel = kernel
-        self._x = _features(block)
+        self._x = _kernels.rows_of(_arrays.detach(block._values))
         self._owners = links.owners
         self._n_rows = layout.n_rows
         self._directions = []
@@ -219,13 +222,13 @@ class KernelBlock:
     def _samples(self) -> Samples:
         return Samples(self._x, self._owners, self._directions, self._n_rows)
 
-    def add_to(self, gram: Matrix) -> None:
-        """Add the kernel of all rows, and nothing that counts to one more row and column."""
+    def add_half_to(self, half: Matrix) -> None:
+        """Add what is, plus its transpose, the kernel of all rows and of one that is none."""
         samples = self._samples()
         for n, left in enumerate(samples.value_groups()):
             for m, right in enumerate(samples.value_groups(n)):
                 part = _arrays.to_host(_sample_sums.value_sums(self._kernel, left, right))
-                _add(gram, left.owners, right.owners, part, twice=m > 0)
+                _add(half, left.owners, right.owners, part if m else 0.5 * part)
         if isinstance(self._kernel, _kernels.Custom):
             return
         for n, left in enumerate(samples.gradient_groups()):
@@ -233,18 +236,20 @@ class KernelBlock:
             for right in samples.value_groups():
                 sums = _sample_sums.gradient_value_sums(self._kernel, left, right)
                 part = _arrays.to_host(sums).reshape(len(rows), -1)
-                _add(gram, rows, right.owners, part, twice=True)
+                _add(half, rows, right.owners, part)
+            pieces = list(left.pieces(self._n_rows))
             for m, right in enumerate(samples.gradient_groups(n)):
                 across = _sample_sums.Across(right)
                 columns = right.rows.reshape(-1)
-                for x, u, piece_rows in left.pieces(self._n_rows):
-                    sums = _arrays.to_host(_sample_sums.gradient_sums(self._kernel, x, u, across))
-                    part = sums.transpose(1, 0, 2).reshape(len(piece_rows), -1)
-                    _add(gram, piece_rows, columns, part, twice=m > 0)
+                for piece in pieces:
+                    sums = _arrays.to_host(_sample_sums.gradient_sums(self._kernel, piece, across))
+                    part = sums.transpose(1, 0, 2).reshape(len(piece.rows), len(columns))
+                    _add(half, piece.rows, columns, part if m else 0.5 * part)
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Return the kernel of new rows with all rows, and with themselves."""
-        samples, new = self._samples(), Samples(_features(block), owners)
+        x = _kernels.rows_of(_kernels.moved(block._values, self._x))
+        samples, new = self._samples(), Samples(x, owners)
         padded = np.zeros((n_owners, self._n_rows + 1))
         diagonal = np.zeros(n_owners)
         for right in new.value_groups():
@@ -299,7 +304,8 @@ class LinearPredictor:
     def predict(self, block: TensorBlock, properties: Labels) -> TensorBlock:
         """Predict values and gradients of all samples."""
         values = _base.as_float(block._values)
-        matrix = _arrays.namespace(values).astype(self._matrix, values.dtype, copy=False)
+        matrix = _kernels.moved(self._matrix, values)
+        matrix = _arrays.namespace(values).astype(matrix, values.dtype, copy=False)
 
         def multiply(array: _arrays.Array) -> _arrays.Array:
             return _base.times(array, matrix)
@@ -331,16 +337,17 @@ class KernelPredictor:
 
     def predict(self, block: TensorBlock, properties: Labels) -> TensorBlock:
         """Predict values, and gradients if the kernel has derivatives, of all samples."""
-        x = _features(block)
+        x = _kernels.rows_of(block._values)
         xp = _arrays.namespace(x)
         with_slopes = isinstance(self._kernel, _kernels.Kernel) and bool(block._gradients)
+        here = self._moved(x)
         chunks = list(_base.chunks(x.shape[0], 64 * self._z.shape[0]))
         chunks = chunks or [slice(0, 0)]
-        values = xp.concat([self._values(x[chunk, :]) for chunk in chunks], axis=0)
+        values = xp.concat([here._values(x[chunk, :]) for chunk in chunks], axis=0)
         gradients = {}
         if with_slopes:
             slopes = [
-                xp.concat([self._derivative(x[chunk, :], target) for chunk in chunks], axis=0)
+                xp.concat([here._derivative(x[chunk, :], target) for chunk in chunks], axis=0)
                 for target in range(len(properties))
             ]
             gradients = {
@@ -349,6 +356,11 @@ class KernelPredictor:
             }
         values = _like(values, block, len(properties))
         return TensorBlock._of(values, block._samples, block._components, properties, gradients)
+
+    def _moved(self, like: _arrays.Array) -> KernelPredictor:
+        """Return the same with arrays that go with those of what is predicted from."""
+        z, c, *slopes = (_kernels.moved(a, like) for a in (self._z, self._c, *self._slopes))
+        return KernelPredictor(self._kernel, z, c, slopes)
 
     def _values(self, x: _arrays.Array) -> _arrays.Array:
         values = self._kernel.values(x, self._z) @ self._c
@@ -384,14 +396,6 @@ class KernelPredictor:
         return result + along_z @ self._z + xp.sum(along_x, axis=-1, keepdims=True) * x
 
 
-def _features(block: TensorBlock) -> _arrays.Array:
-    """Return the values in double precision, (n_samples, n_features)."""
-    values = _base.as_float(block._values)
-    xp = _arrays.namespace(values)
-    values = xp.astype(values, xp.float64, copy=False)
-    return xp.reshape(values, (values.shape[0], values.shape[-1]))
-
-
 def _summed(values: _arrays.Array, groups: Positions, n_groups: int) -> _arrays.Array:
     """Sum up rows, and put the entries of components below each other."""
     kept = np.flatnonzero(groups >= 0)
@@ -401,13 +405,9 @@ def _summed(values: _arrays.Array, groups: Positions, n_groups: int) -> _arrays.
     return _arrays.namespace(sums).reshape(sums, shape)
 
 
-def _add(
-    matrix: Matrix, rows: Positions, columns: Positions, part: Matrix, twice: bool = False
-) -> None:
-    """Add to some rows and columns, and also the other way round."""
+def _add(matrix: Matrix, rows: Positions, columns: Positions, part: Matrix) -> None:
+    """Add to some rows and columns."""
     matrix[np.ix_(rows, columns)] += part
-    if twice:
-        matrix[np.ix_(columns, rows)] += part.T
 
 
 def _along(gradient: TensorBlock, slopes: list[_arrays.Array], properties: Labels) -> TensorBlock:
@@ -416,14 +416,15 @@ def _along(gradient: TensorBlock, slopes: list[_arrays.Array], properties: Label
     values = _base.as_float(gradient._values)
     xp = _arrays.namespace(values)
     axes = (slice(None), *[None] * (values.ndim - 2), slice(None))
-    none = xp.astype(values[:0, ..., :1], xp.float64)
+    none = xp.sum(xp.astype(values[:0, ...], xp.float64), axis=-1, keepdims=True)
     parts = [[none] for _ in slopes]
     for chunk in _base.chunks(len(samples), 8 * math.prod(values.shape[1:])):
         for part, slope in zip(parts, slopes):
             taken = values[chunk, ...] * _arrays.take(slope, samples[chunk])[axes]
             part.append(xp.sum(taken, axis=-1, keepdims=True))
     columns = [xp.concat(part, axis=0) for part in parts]
-    products = _like(xp.concat(columns, axis=-1), gradient, len(properties))
+    joined = xp.concat(columns, axis=-1) if columns else values[..., :0]
+    products = _like(joined, gradient, len(properties))
     return TensorBlock._of(products, gradient._samples, gradient._components, properties)
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _arrays
+from metatensor import _array_groups, _arrays
 from metatensor.sklearn import _base, _kernels
 
 Array = _arrays.Array
@@ -26,6 +26,8 @@ Positions = npt.NDArray[np.intp]
 GROUP_SAMPLES, PIECE_SAMPLES = 1024, 128
 #: how much larger a group may be than what is in it, if it is not a small one
 MOST_FILLED, SMALL_BYTES = 1.2, 1 << 16
+#: directions are multiplied without their zeros where samples have fewer than this part of them
+DENSE = 0.5
 
 
 class Directions(NamedTuple):
@@ -45,8 +47,8 @@ class Group(NamedTuple):
     directions: Array | None  # (n_pieces, n_rows, n_samples, n_features)
     rows: Positions  # (n_pieces, n_rows)
 
-    def pieces(self, n_rows: int) -> Iterator[tuple[Array, Array, Positions]]:
-        """Go through samples, directions and rows of each piece, without what was filled up.
+    def pieces(self, n_rows: int) -> Iterator[Piece]:
+        """Go through the pieces, without what was filled up.
 
         Parameters
         ----------
@@ -56,10 +58,52 @@ class Group(NamedTuple):
         """
         assert self.directions is not None
         sizes = _arrays.to_host(self.there).sum(axis=1).astype(int)
-        for piece, size in enumerate(sizes.tolist()):
-            kept = np.flatnonzero(self.rows[piece] < n_rows)
-            u = _arrays.take(self.directions[piece, :, :size, :], kept)
-            yield self.x[piece, :size, :], u, self.rows[piece, kept]
+        for number, size in enumerate(sizes.tolist()):
+            kept = np.flatnonzero(self.rows[number] < n_rows)
+            u = _arrays.take(self.directions[number, :, :size, :], kept)
+            yield Piece(self.x[number, :size, :], u, self.rows[number, kept])
+
+
+class Piece:
+    """The directions of some samples, without those that are zero if most are.
+
+    Parameters
+    ----------
+    x : array, (n_samples, n_features)
+    u : array, (n_rows, n_samples, n_features)
+        directions
+    rows : array of int, (n_rows,)
+        what they belong to
+
+    """
+
+    def __init__(self, x: Array, u: Array, rows: Positions) -> None:
+        xp = _arrays.namespace(u)
+        self.x, self.rows = x, rows
+        there = _arrays.to_host(xp.any(u != 0, axis=2))
+        most = int(there.sum(axis=0).max(initial=0))
+        n_rows, n_samples, n_features = u.shape
+        self._places: Positions | None = None  # of the directions of each sample, (n_samples, most)
+        if most < DENSE * n_rows:
+            # those that are zero come last, and fill up what has less than the most
+            self._places = np.argsort(~there, axis=0, kind="stable")[:most].T
+            taken = (self._places * n_samples + np.arange(n_samples)[:, None]).reshape(-1)
+            u = _arrays.take(xp.reshape(u, (n_rows * n_samples, n_features)), taken)
+            self._u = xp.reshape(u, (n_samples, most, n_features))
+        else:
+            self._u = xp.reshape(u, (n_rows, n_samples * n_features))
+
+    def times(self, slopes: Array) -> Array:
+        """Return the products (n, n_rows, n_columns) with (n, n_samples, n_features, n_columns)."""
+        xp = _arrays.namespace(slopes)
+        n, n_samples, n_features, n_columns = slopes.shape
+        if self._places is None:
+            return self._u @ xp.reshape(slopes, (n, n_samples * n_features, n_columns))
+        products = xp.permute_dims(self._u @ slopes, (1, 2, 0, 3))
+        products = xp.reshape(products, (self._places.size, n * n_columns))
+        groups = self._places.reshape(-1)
+        sums = _array_groups.segment_sum(products, groups, len(self.rows))
+        return xp.permute_dims(xp.reshape(sums, (len(self.rows), n, n_columns)), (1, 0, 2))
 
 
 class _Plan(NamedTuple):
@@ -120,7 +164,8 @@ class Samples:
             taken = _base.to_float64(taken) * there[..., None, None]
             parts.append(
                 xp.reshape(
-                    xp.permute_dims(taken, (0, 1, 3, 2, 4)), (n_pieces, -1, n_samples, n_features)
+                    xp.permute_dims(taken, (0, 1, 3, 2, 4)),
+                    (n_pieces, where.shape[1] * n_components, n_samples, n_features),
                 )
             )
         return Group(
@@ -301,22 +346,20 @@ class Across:
         self.zv = (group.x[:, :, None, :] @ self.v)[:, :, 0, :]
 
 
-def gradient_sums(kernel: _kernels.Kernel, x: Array, u: Array, across: Across) -> Array:
+def gradient_sums(kernel: _kernels.Kernel, piece: Piece, across: Across) -> Array:
     """Return sum_ij d2k(x_i, z_j) along u_ai and v_bj, (n_right, n_rows, n_rows of right).
 
     Parameters
     ----------
     kernel : Kernel
-    x : array, (n_samples, n_features)
-        samples of one piece
-    u : array, (n_rows, n_samples, n_features)
-        their directions
+    piece : Piece
     across : Across
         the other group
 
     """
+    x = piece.x
     xp = _arrays.namespace(x)
-    (n_x, n_features), n_rows = x.shape, u.shape[0]
+    n_x, n_features = x.shape
     n_right, n_z, _, n_columns = across.v.shape
     C, D, E, F, G = (
         term
@@ -329,22 +372,18 @@ def gradient_sums(kernel: _kernels.Kernel, x: Array, u: Array, across: Across) -
     if not _kernels.is_zero(C):
         v = xp.reshape(across.v, (n_right, n_z, n_features * n_columns))
         slopes = xp.reshape(C @ v, slopes.shape)
-    if not all(map(_kernels.is_zero, (D, E, F, G))):
+    z = xp.matrix_transpose(across.z)[:, None, :, :]
+    if not (_kernels.is_zero(D) and _kernels.is_zero(E)):
         xv = xp.permute_dims(x @ across.v, (0, 2, 1, 3))
-        zv = across.zv[:, None, :, :]
-        along_z = _scaled(D, xv) + _scaled(F, zv)
-        if not _kernels.is_zero(along_z):
-            slopes = slopes + xp.matrix_transpose(across.z)[:, None, :, :] @ along_z
-        along_x = _scaled(E, xv) + _scaled(G, zv)
-        if not _kernels.is_zero(along_x):
-            slopes = slopes + x[:, :, None] * xp.sum(along_x, axis=2)[:, :, None, :]
-    slopes = xp.reshape(slopes, (n_right, n_x * n_features, n_columns))
-    return xp.reshape(u, (n_rows, n_x * n_features)) @ slopes
-
-
-def _scaled(term: Any, products: Array) -> Any:
-    """Multiply a coefficient of all pairs, or zero, with products for each direction."""
-    return 0.0 if _kernels.is_zero(term) else term[..., None] * products
+    if not _kernels.is_zero(D):
+        slopes = slopes + (z * D[:, :, None, :]) @ xv
+    if not _kernels.is_zero(F):
+        slopes = slopes + (z * F[:, :, None, :]) @ across.zv[:, None, :, :]
+    if not _kernels.is_zero(E):
+        slopes = slopes + x[:, :, None] * (E[:, :, None, :] @ xv)
+    if not _kernels.is_zero(G):
+        slopes = slopes + x[:, :, None] * (G @ across.zv)[:, :, None, :]
+    return piece.times(slopes)
 
 
 def _flat(array: Array) -> Array:

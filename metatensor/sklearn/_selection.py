@@ -174,11 +174,12 @@ def starting_point(
         if there is no such row, or no such way to choose one
 
     """
-    if initialize == "norm":
-        return first_largest(squares)
-    if initialize == "random":
-        return int(random.randint(len(squares)))
-    if isinstance(initialize, (int, np.integer)) and 0 <= initialize < len(squares):
+    if isinstance(initialize, str):
+        if initialize == "norm":
+            return first_largest(squares)
+        if initialize == "random":
+            return int(random.randint(len(squares)))
+    elif isinstance(initialize, (int, np.integer)) and 0 <= initialize < len(squares):
         return int(np.flatnonzero(order == initialize)[0])
     raise ValueError(
         f"`initialize` must be 'norm', 'random' or a position from 0 to {len(squares) - 1}, "

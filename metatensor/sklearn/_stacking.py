@@ -170,6 +170,17 @@ class Problem:
         """Add rows whose features are zero."""
         self._term(name).add_absent(targets[:, self.targets], self._column(weights))
 
+    def check_weights(self, stacks: Sequence[Stack]) -> None:
+        """Refuse weights that differ between the targets."""
+        for stack in stacks:
+            weights = stack.weights[..., self.targets]
+            if weights.shape[-1] > 1 and (weights != weights[..., :1]).any():
+                raise ValueError(
+                    "sample_weight must not differ between the properties of y after a first batch "
+                    "in which it did not; give weights with all the properties from the first "
+                    "batch on"
+                )
+
     def _term(self, name: str | None) -> Term:
         if name not in self.terms:
             self.terms[name] = self._kind(*self._size, centered=False)
@@ -178,10 +189,4 @@ class Problem:
     def _column(self, weights: Array) -> Array:
         if weights.shape[1] == 1:
             return weights
-        weights = weights[:, self.targets]
-        if weights.shape[1] > 1 and (weights != weights[:, :1]).any():
-            raise ValueError(
-                "sample_weight must not differ between the properties of y after a first batch in "
-                "which it did not; give weights with all the properties from the first batch on"
-            )
-        return weights[:, :1]
+        return weights[:, self.targets.start, None]

@@ -13,13 +13,13 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from metatensor import _arrays
+from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _alignment, _base, _baseline, _matching, _regression
 from metatensor.sklearn._affine import AffineMap, affine_map, matrix_of
 from metatensor.sklearn._base import VALUES
-from metatensor.sklearn._delegation import fit_parameters
+from metatensor.sklearn._delegation import fit_parameters, require
 from metatensor.sklearn._matching import Pair
 from metatensor.sklearn._transformation import TensorTransformer, feature_names
 from metatensor.sklearn.rows import Rows
@@ -54,6 +54,25 @@ def _mapped_gradients(
         name: _base.map_block(gradient, properties, on_values, on_values)
         for name, gradient in block._gradients.items()
     }
+
+
+def _applied_to(rows: Array, estimator: Any, method: str, key: LabelsEntry) -> Array:
+    """Return what an estimator makes of rows, which must all be there."""
+    values = matrix_of(getattr(estimator, method)(rows))
+    if len(values) != len(rows):
+        raise ValueError(
+            f"{type(estimator).__name__}.{method} must give one row for each of the {len(rows)} in "
+            f"the block with key {key.print()}, got {len(values)}"
+        )
+    return values
+
+
+def _require_rows(rows: Array, estimator: Any, key: LabelsEntry) -> None:
+    if not len(rows):
+        raise ValueError(
+            f"there are no samples to fit {type(estimator).__name__} to, in the block with key "
+            f"{key.print()}; leave the block out"
+        )
 
 
 class BlockwiseRegressor(_regression.TensorRegressor):
@@ -155,6 +174,7 @@ class BlockwiseRegressor(_regression.TensorRegressor):
         """
         if self.gradients not in ("error", "ignore"):
             raise ValueError(f"`gradients` must be 'error' or 'ignore', got {self.gradients!r}")
+        require(self.estimator, ("fit", "predict"), "`estimator`")
         parameters = fit_parameters(self, {"estimator": self.estimator}, sample_weight, fit_params)
         arrays = not _base.is_tensor(X)
         X, y = self._labelled(X, y, first=True)
@@ -177,6 +197,7 @@ class BlockwiseRegressor(_regression.TensorRegressor):
             rows = _arrays.to_host(taken).reshape(-1, taken.shape[-1])
             values = _matrix(pair.wanted)
             fitted = clone(chosen.get(pair.key, self.estimator))
+            _require_rows(values, fitted, pair.key)
             fitted.fit(rows, values[:, 0] if values.shape[1] == 1 else values, **passed)
             self.estimators_[pair.key] = fitted
             self._maps[pair.key] = None if arrays else affine_map(fitted.predict, rows)
@@ -185,15 +206,20 @@ class BlockwiseRegressor(_regression.TensorRegressor):
 
     def _per_key(self, keys: Labels) -> dict[LabelsEntry, Any]:
         """Return the regressors that are for some keys alone."""
+        if not isinstance(self.per_key, Mapping | None):
+            raise TypeError(
+                f"`per_key` must be a dict of estimators, or None, got {_checks.kind(self.per_key)}"
+            )
+        known = {tuple(row): position for position, row in enumerate(keys._table.tolist())}
         chosen = {}
         for key, estimator in (self.per_key or {}).items():
-            row = (key,) if isinstance(key, (int, np.integer)) else tuple(key)
-            position = keys.position(row) if len(row) == len(keys._names) else None
-            if position is None:
+            row = tuple(key) if isinstance(key, (tuple, LabelsEntry)) else (key,)
+            if row not in known:
                 raise ValueError(
                     f"`per_key` must have keys of y, {_base.entries_text(keys)}, got {key}"
                 )
-            chosen[keys.entry(position)] = estimator
+            require(estimator, ("fit", "predict"), f"the estimator of `per_key` for {key}")
+            chosen[keys.entry(known[row])] = estimator
         return chosen
 
     def _check_map(self, pair: Pair, values: Array) -> None:
@@ -245,7 +271,7 @@ class BlockwiseRegressor(_regression.TensorRegressor):
             size = len(target.properties)
             values = np.zeros((0, size))
             if len(rows):
-                values = matrix_of(self.estimators_[target.key].predict(rows))
+                values = _applied_to(rows, self.estimators_[target.key], "predict", target.key)
             found = self._maps[target.key]
             gradients = {}
             if differentiable and found is not None:
@@ -360,6 +386,7 @@ class BlockwiseTransformer(TensorTransformer):
             if a block is not invariant to rotations, or there is NaN or infinity
 
         """
+        require(self.estimator, ("fit", "transform"), "`estimator`")
         tensor = _base.to_tensor(self._labelled_features(X, reset=True))
         _base.check_finite(tensor, "X")
         self.estimators_, self._properties = {}, {}
@@ -370,9 +397,11 @@ class BlockwiseTransformer(TensorTransformer):
                     f"{type(self.estimator).__name__} can not be used; leave it out, or use "
                     "`KeysTransformer` for the others alone"
                 )
-            fitted = clone(self.estimator).fit(_matrix(block))
+            rows = _matrix(block)
+            _require_rows(rows, self.estimator, key)
+            fitted = clone(self.estimator).fit(rows)
             self.estimators_[key] = fitted
-            size = matrix_of(fitted.transform(_matrix(block)[:1])).shape[1]
+            size = matrix_of(fitted.transform(rows[:1])).shape[1]
             self._properties[key] = _properties_out(fitted, block._properties, size)
         return self
 
@@ -442,12 +471,14 @@ class BlockwiseTransformer(TensorTransformer):
     ) -> Any:
         blocks = []
         for key, block in tensor.items():
-            function, labels = getattr(self.estimators_[key], method), properties[key]
+            estimator, labels = self.estimators_[key], properties[key]
             rows = _matrix(block)
-            values = matrix_of(function(rows)) if len(rows) else np.zeros((0, len(labels)))
+            values = np.zeros((0, len(labels)))
+            if len(rows):
+                values = _applied_to(rows, estimator, method, key)
             gradients = {}
             if block._gradients:
-                found = affine_map(function, rows)
+                found = affine_map(getattr(estimator, method), rows)
                 if found is None and len(rows):
                     raise ValueError(
                         f"X has gradients with respect to {block.gradients_list()}, but "

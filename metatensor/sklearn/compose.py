@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sklearn.base import clone
@@ -12,8 +12,8 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
 from metatensor import _checks
-from metatensor.sklearn import _addition, _base, _regression
-from metatensor.sklearn._delegation import fit_parameters
+from metatensor.sklearn import _addition, _base, _deviations, _regression
+from metatensor.sklearn._delegation import fit_parameters, require, require_named
 
 
 class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
@@ -25,6 +25,9 @@ class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
     regressor is fitted to the gradients of what is left; those of the sum are the sum, for the
     gradients that all predictions have. Gradient rows that a prediction has not are zero. Blocks of
     all kinds can be added; what can be fitted is up to the regressors.
+
+    The standard deviation of a prediction is that of the last regressor, which makes one object of
+    a baseline, taken as exact, and a model that knows its uncertainty.
 
     Values, samples and gradient rows are matched by label. X is passed on as it is, so that each
     regressor can be a pipeline with transformers of its own. Plain arrays are taken as well.
@@ -112,14 +115,7 @@ class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
 
     def _used(self) -> list[tuple[str, Any]]:
         """Check the regressors, and return those that are not left out."""
-        if not isinstance(self.regressors, (list, tuple)) or not all(
-            isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], str)
-            for item in self.regressors
-        ):
-            raise TypeError(
-                "`regressors` must be a list of (name, estimator), got "
-                f"{_checks.kind(self.regressors)}"
-            )
+        require_named(self.regressors, ("name", "estimator"), "`regressors`")
         self._validate_names([name for name, _ in self.regressors])
         used = [
             (name, regressor)
@@ -129,11 +125,7 @@ class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
         if not used:
             raise ValueError("`regressors` must have at least one that is not 'drop', got none")
         for name, regressor in used:
-            if isinstance(regressor, type) or not hasattr(regressor, "predict"):
-                raise TypeError(
-                    f"the regressor {name!r} must be an estimator with `fit` and `predict`, or "
-                    f"'drop', got {_checks.kind(regressor)}"
-                )
+            require(regressor, ("fit", "predict"), f"the regressor {name!r}", ", or 'drop'")
         return used
 
     def fit(
@@ -188,41 +180,57 @@ class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
         tensor = _addition.residual(_base.to_tensor(y), _base.to_tensor(prediction), repr(name))
         return _base.like_container(y, tensor)
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the sum.
 
         Parameters
         ----------
         X : TensorMap, Rows, or array (n_samples, n_features)
+        return_std : bool, default=False
+            whether to return the standard deviation of the values too: that of the last regressor,
+            as what those before it predict is taken as exact
 
         Returns
         -------
-        TensorMap, Rows or array
+        prediction : TensorMap, Rows or array
             with the samples that all predictions must have
+        std : TensorMap, Rows or array
+            the standard deviations, labelled like the values; only with `return_std`
 
         Raises
         ------
         ValueError
-            if predictions differ in samples or properties
+            if predictions differ in samples or properties, or the last regressor has no standard
+            deviation
 
         """
         self._check_container(X)
-        result = None
+        result: Any = None
+        std: Any = None
         for name, regressor in zip(self._names, self.regressors_, strict=True):
-            prediction = regressor.predict(X)
-            if self._target_ndim is not None:
-                # some regressors of scikit-learn drop a lone column
-                shape = (len(prediction), *[-1] * (self._target_ndim - 1))
-                prediction = prediction.reshape(shape)
-                result = prediction if result is None else result + prediction
-                continue
-            _require_labels(prediction, name)
-            if result is None:
-                result = prediction
+            if return_std and name == self._names[-1]:
+                prediction, std = _deviations.predict(regressor, name, X)
             else:
-                tensors = _base.to_tensor(result), _base.to_tensor(prediction)
-                result = _base.like_container(result, _addition.total(*tensors, repr(name)))
-        return result
+                prediction = regressor.predict(X)
+            result = self._plus(result, prediction, name)
+        if not return_std:
+            return result
+        if self._target_ndim is not None:
+            return result, std.reshape(result.shape)
+        return result, _deviations.labelled_like(result, std, repr(self._names[-1]))
+
+    def _plus(self, result: Any, prediction: Any, name: str) -> Any:
+        """Add a prediction to the sum of those before, if there are any."""
+        if self._target_ndim is not None:
+            # some regressors of scikit-learn drop a lone column
+            shape = (len(prediction), *[-1] * (self._target_ndim - 1))
+            prediction = prediction.reshape(shape)
+            return prediction if result is None else result + prediction
+        _require_labels(prediction, name)
+        if result is None:
+            return prediction
+        tensors = _base.to_tensor(result), _base.to_tensor(prediction)
+        return _base.like_container(result, _addition.total(*tensors, repr(name)))
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return which metadata are passed to which regressor.
@@ -233,8 +241,11 @@ class AdditiveRegressor(_regression.TensorRegressor, _BaseComposition):
 
         """
         router = MetadataRouter(owner=self)
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        for name, regressor in self._used():
+        used = self._used()
+        for name, regressor in used:
+            mapping = MethodMapping().add(caller="fit", callee="fit")
+            if name == used[-1][0]:
+                mapping.add(caller="predict", callee="predict")
             router.add(**{name: regressor}, method_mapping=mapping)
         return router
 
@@ -254,6 +265,9 @@ class TransformedTarget(_regression.TensorRegressor):
     :class:`StandardScaler` both are divided by the same scale. scikit-learn's
     :class:`sklearn.compose.TransformedTargetRegressor` makes an array of y, and drops them. Blocks
     with components are up to the transformer, which must leave directions alone.
+
+    The standard deviation of a prediction is that of the regressor times the scale of the
+    transformer: one of :math:`a y + b` is :math:`|a|` times that of y.
 
     Plain arrays are taken as well, with transformers of scikit-learn too.
 
@@ -330,18 +344,16 @@ class TransformedTarget(_regression.TensorRegressor):
         Raises
         ------
         TypeError
-            if transformed y has lost its labels
+            if `regressor` or `transformer` is none, or transformed y has lost its labels
         ValueError
             if the regressor does not take the weights that there are
 
         """
+        require(self.regressor, ("fit", "predict"), "`regressor`")
+        require(self.transformer, ("fit", "transform", "inverse_transform"), "`transformer`")
         estimators = {"regressor": self.regressor}
         parameters = fit_parameters(self, estimators, sample_weight, fit_params)
         y = self._target_for_others(X, y)
-        if not hasattr(self.transformer, "inverse_transform"):
-            raise TypeError(
-                f"`transformer` must have `inverse_transform`, got {_checks.kind(self.transformer)}"
-            )
         target = y[:, None] if self._target_ndim == 1 else y
         self.transformer_ = clone(self.transformer).fit(target)
         target = self.transformer_.transform(target)
@@ -355,25 +367,45 @@ class TransformedTarget(_regression.TensorRegressor):
         self.regressor_ = clone(self.regressor).fit(X, target, **parameters["regressor"])
         return self
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict, and transform back.
 
         Parameters
         ----------
         X : TensorMap, Rows, or array (n_samples, n_features)
+        return_std : bool, default=False
+            whether to return the standard deviation of the values too: that of the regressor, times
+            the scale of the transformer, which must do nothing but scale and shift each property
 
         Returns
         -------
-        TensorMap, Rows or array
+        prediction : TensorMap, Rows or array
+        std : TensorMap, Rows or array
+            the standard deviations, labelled like the values; only with `return_std`
+
+        Raises
+        ------
+        ValueError
+            with `return_std`, if the regressor has no standard deviation, or the transformer does
+            something else
 
         """
-        check_is_fitted(self)
         self._check_container(X)
-        prediction = self.regressor_.predict(X)
+        if not return_std:
+            return self._back(self.transformer_.inverse_transform, self.regressor_.predict(X))
+        prediction, std = _deviations.predict(self.regressor_, "regressor", X)
+        scaled = self._back(
+            lambda matrix: _deviations.scaled_back(self.transformer_, _matrix(prediction), matrix),
+            std,
+        )
+        return self._back(self.transformer_.inverse_transform, prediction), scaled
+
+    def _back(self, function: Callable[[Any], Any], prediction: Any) -> Any:
+        """Apply a function of labelled data or matrices to a prediction."""
         if self._target_ndim is None:
-            return self.transformer_.inverse_transform(prediction)
-        matrix = prediction[:, None] if prediction.ndim == 1 else prediction
-        values = self.transformer_.inverse_transform(matrix)
+            _require_labels(prediction, "regressor")
+            return function(prediction)
+        values = function(_matrix(prediction))
         return values[:, 0] if self._target_ndim == 1 else values
 
     def get_metadata_routing(self) -> MetadataRouter:
@@ -385,4 +417,10 @@ class TransformedTarget(_regression.TensorRegressor):
 
         """
         mapping = MethodMapping().add(caller="fit", callee="fit")
+        mapping.add(caller="predict", callee="predict")
         return MetadataRouter(owner=self).add(regressor=self.regressor, method_mapping=mapping)
+
+
+def _matrix(prediction: Any) -> Any:
+    """Return a 1-D array as a matrix with one column, and all else as it is."""
+    return prediction[:, None] if getattr(prediction, "ndim", 2) == 1 else prediction

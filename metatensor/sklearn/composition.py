@@ -159,6 +159,7 @@ class CompositionRegressor(_regression.TensorRegressor):
 
         """
         _base.check_not_negative(self.alpha, "alpha", "a number")
+        self._check_fixed()
         tensor = self._tensor(X)
         y, ndim = _regression.labelled_target(X, y)
         target_map = _base.to_tensor(y)
@@ -208,7 +209,8 @@ class CompositionRegressor(_regression.TensorRegressor):
         if self.types not in known:
             raise ValueError(
                 "`types` must be a name of the keys or samples of X, "
-                f"{[*tensor._keys._names, *tensor.sample_names]}, got {self.types!r}"
+                f"{[*tensor._keys._names, *tensor.sample_names]}, got {self.types!r}; use "
+                "CompositionRegressor before `KeysToProperties`"
             )
         if missing := [name for name in atoms if name not in tensor.sample_names]:
             raise ValueError(
@@ -297,6 +299,21 @@ class CompositionRegressor(_regression.TensorRegressor):
             for target, weights in zip(self._targets, self._weights, strict=True)
         ]
         self.weights_ = TensorMap._of(self._keys, blocks)
+
+    def _check_fixed(self) -> None:
+        if not isinstance(self.fixed, Mapping | None):
+            raise TypeError(
+                f"`fixed` must be a dict of numbers by type, or None, got "
+                f"{_checks.kind(self.fixed)}"
+            )
+        limits = np.iinfo(np.int32)
+        for type_, value in (self.fixed or {}).items():
+            if not isinstance(type_, (int, np.integer)) or not limits.min <= type_ <= limits.max:
+                raise ValueError(f"`fixed` must have types, which are 32-bit ints, got {type_!r}")
+            if np.asarray(value).dtype.kind not in "iuf":
+                raise TypeError(
+                    f"`fixed` must have numbers for the types, got {value!r} for type {type_}"
+                )
 
     def _fixed_weights(self, weights: Array) -> npt.NDArray[np.bool_]:
         """Fill in what is fixed, and tell which it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,11 +11,11 @@ import scipy.linalg
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_is_fitted
 
-from metatensor import _arrays, _checks
+from metatensor import _arrays
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _base, _selection
-from metatensor.sklearn._counts import limited
+from metatensor.sklearn._counts import is_fraction, limited
 from metatensor.sklearn._least_squares import NormalEquations, TriangularRows
 from metatensor.sklearn._moments import folded_rows
 from metatensor.sklearn._transformation import TensorTransformer, feature_names
@@ -90,6 +91,11 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
     34, A206 (2012), so that memory is needed for the square of the number of properties, not for
     copies of the data.
 
+    The mean is removed from every sample. Summed up by :class:`SumOverSamples` afterwards, it has
+    been removed once for each atom, and the features do not tell any more how many atoms a system
+    has. A model without intercept then needs :class:`CompositionRegressor` before it, as in
+    :class:`AdditiveRegressor`; or use :class:`FPSSelector`, which leaves values as they are.
+
     For arrays with less variance than columns, scikit-learn keeps directions without any variance
     by default, which are arbitrary.
 
@@ -145,10 +151,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
             rows and properties, in any block
 
         """
-        self.__dict__.pop("_sums", None)
-        self._add(X)
-        rows = [int(self._n_rows[key]) for key in self._sums]
-        return self._finish(rows)
+        for name in ("_sums", "_kept"):
+            self.__dict__.pop(name, None)
+        return self._finish(self._add(X, at_once=True))
 
     def partial_fit(self, X: Any, y: Any = None) -> PCA:
         """Add a batch of data; the result is that of `fit` to all the data so far.
@@ -165,48 +170,43 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
             self
 
         """
-        self._add(X)
-        return self._finish([self.n_features_in_] * len(self._sums))
+        return self._finish(self._add(X, at_once=False))
 
-    def _add(self, X: Any) -> None:
-        """Add the rows of all blocks to the sums."""
-        if self.svd_solver not in ("auto", "covariance_eigh", "full"):
-            raise ValueError(
-                f"`svd_solver` must be 'auto', 'covariance_eigh' or 'full', got {self.svd_solver!r}"
-            )
+    def _add(self, X: Any, at_once: bool) -> list[Any]:
+        """Add the rows of all blocks to the sums, and return the `n_components` of each block."""
+        _base.check_choice(self.svd_solver, "svd_solver", ("auto", "covariance_eigh", "full"))
+        _base.check_flags(self, "whiten")
         first = not hasattr(self, "_sums")
         tensor = _base.to_tensor(self._labelled_features(X, reset=first))
         _base.check_finite(tensor, "X")
         if first:
-            self._keys = tensor._keys
+            self._keys, blocks = tensor._keys, tensor._blocks
+            self._properties = {key: block._properties for key, block in tensor.items()}
+            self._empty = _base.to_float64(_arrays.full((0,), 0, blocks[0]._values))
+        limits = [len(properties) for properties in self._properties.values()]
+        if at_once:
+            limits = [min(n, _n_rows(block)) for n, block in zip(limits, tensor, strict=True)]
+        wanted = _checked_numbers(self.n_components, self._keys, limits)
+        if first:
             kind = TriangularRows if self.svd_solver == "full" else NormalEquations
             self._centered = {k: _base.is_invariant(k, block) for k, block in tensor.items()}
             self._sums = {
-                key: kind(len(block._properties), 0, self._centered[key])
-                for key, block in tensor.items()
+                key: kind(len(properties), 0, self._centered[key])
+                for key, properties in self._properties.items()
             }
-            self._properties = {key: block._properties for key, block in tensor.items()}
             self._n_rows = dict.fromkeys(self._sums, 0)
-            self._empty = _base.to_float64(_arrays.full((0,), 0, tensor._blocks[0]._values))
         for key, block in tensor.items():
+            self._n_rows[key] += _n_rows(block)
             for _, rows in folded_rows(block._values):
                 self._sums[key].add(rows, rows[:, :0], None)
-                self._n_rows[key] += rows.shape[0]
+        return wanted
 
-    def _finish(self, most: list[int]) -> PCA:
-        """Set what is learnt; `most` says how many directions may be asked for."""
-        spectra = {}
-        for key, sums in self._sums.items():
-            n_rows = self._n_rows[key]
-            spectra[key] = _spectrum(sums, n_rows, self._centered[key])
-        limits = [len(spectrum.squares) for spectrum in spectra.values()]
-        sizes = [len(spectrum.mean) for spectrum in spectra.values()]
-        allowed = [min(n, size) for n, size in zip(most, sizes, strict=True)]
-        wanted = limited(self.n_components, self._keys, allowed, "n_components", "components")
-        self._projections = {
-            key: spectrum.first(_n_kept(number, limit, spectrum))
-            for (key, spectrum), number, limit in zip(spectra.items(), wanted, limits, strict=True)
-        }
+    def _finish(self, wanted: list[Any]) -> PCA:
+        """Set what is learnt."""
+        self._projections = {}
+        for (key, sums), number in zip(self._sums.items(), wanted, strict=True):
+            spectrum = _spectrum(sums, self._n_rows[key], self._centered[key])
+            self._projections[key] = spectrum.first(_n_kept(number, spectrum))
         self._set_learnt(list(self._projections.values()))
         return self
 
@@ -240,6 +240,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
 
     def _of_components(self, parts: list[Array]) -> Any:
         return self._learnt(self._keys, [self._like_X(p) for p in parts], self._kept.values())
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_kept")
 
     @property
     def _n_features_out(self) -> int:
@@ -353,7 +356,7 @@ def _spectrum(sums: NormalEquations | TriangularRows, n_rows: int, centered: boo
         )
         squares, cutoff = singular**2, (EPSILON * max(n_rows, n_properties, 100)) ** 2
     else:
-        squares, vectors = scipy.linalg.eigh(features, check_finite=False)
+        squares, vectors = scipy.linalg.eigh(features, driver="evd", check_finite=False)
         squares, components = squares[::-1], vectors.T[::-1]
         cutoff = EPSILON * max(n_properties, 100)
     squares = np.where(squares > cutoff * squares.max(initial=0.0), squares, 0.0)
@@ -364,18 +367,31 @@ def _spectrum(sums: NormalEquations | TriangularRows, n_rows: int, centered: boo
     return spectrum.first(min(n_rows, n_properties))
 
 
-def _n_kept(number: Any, limit: int, spectrum: _Spectrum) -> int:
+def _n_rows(block: TensorBlock) -> int:
+    """Return the number of rows of a block, one for each entry of the component axes."""
+    return math.prod(block._values.shape[:-1])
+
+
+def _checked_numbers(n_components: Any, keys: Labels, limits: list[int]) -> list[Any]:
+    """Return `n_components` of each block: an int up to the limit, a fraction, or None."""
+    numbers = limited(n_components, keys, limits, "n_components", "components")
+    for number in numbers:
+        is_share = is_fraction(number) and number < 1
+        if not (number is None or type(number) is int or is_share):
+            raise ValueError(
+                "`n_components` must be an int, a fraction of the variance between 0 and 1 (not "
+                f"included), None, or a dict of these by key; got {number!r}"
+            )
+    return numbers
+
+
+def _n_kept(number: Any, spectrum: _Spectrum) -> int:
     """Return how many directions to keep: `number`, or what explains this fraction."""
     if number is None:  # directions without variance are any, and not the same in the next fit
-        return min(limit, max(1, int(np.count_nonzero(spectrum.squares))))
+        return max(1, int(np.count_nonzero(spectrum.squares)))
     if type(number) is int:
-        return min(number, limit)
-    if isinstance(number, (bool, str)) or not 0 < _checks.require_real(number, "n_components") < 1:
-        raise ValueError(
-            "`n_components` must be an int, a fraction of the variance between 0 and 1 (not "
-            f"included), None, or a dict of these by key; got {number!r}"
-        )
-    return min(limit, 1 + int((np.cumsum(spectrum.ratio) <= number).sum()))
+        return number
+    return 1 + int((np.cumsum(spectrum.ratio) <= number).sum())
 
 
 def _projected(

@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import sklearn.metrics
 from sklearn.metrics import PredictionErrorDisplay
 from sklearn.model_selection import LearningCurveDisplay as _CurveDisplay
-from sklearn.model_selection import check_cv, cross_validate
-from sklearn.utils import check_random_state
+from sklearn.model_selection import check_cv
 
 from metatensor import _checks
 from metatensor.labels import Labels
-from metatensor.sklearn import metrics
+from metatensor.sklearn import _learning, _panels, metrics
 from metatensor.tensor import TensorMap
 
 Array = npt.NDArray[np.float64]
-Scoring = str | Callable[..., float] | Sequence[str] | Mapping[str, str | Callable[..., float]]
-
-_PANEL_SIZE = (4.0, 4.2)  # in inches
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            "displays need matplotlib: `pip install metatensor-sklearn[plot]`"
-        ) from error
-    return plt
-
-
-def _axes(ax: Any, n_panels: int, size: tuple[float, float] = _PANEL_SIZE) -> list[Any]:
-    """Return the axes to draw in, those given or those of a new figure."""
-    plt = _pyplot()
-    if ax is None:
-        figsize = (n_panels * size[0], size[1])
-        _, ax = plt.subplots(1, n_panels, figsize=figsize, layout="constrained", squeeze=False)
-    axes = list(np.ravel(ax))
-    if len(axes) != n_panels:
-        raise ValueError(f"`ax` must have one entry for each panel, {n_panels}, got {len(axes)}")
-    return axes
-
-
-def _named(things: Any, name: str = "") -> dict[str, Any]:
-    """Return several things by name, or one under a name of its own."""
-    named = dict(things) if isinstance(things, Mapping) else {name: things}
-    if not named:
-        raise ValueError("at least one thing to show is required, got an empty dict")
-    return named
-
-
-def _of_length(values: Sequence[Any] | None, default: Sequence[Any], name: str) -> list[Any]:
-    values = list(default if values is None else values)
-    if len(values) != len(default):
-        raise ValueError(
-            f"`{name}` must have one entry for each panel, {len(default)}, got {len(values)}"
-        )
-    return values
+#: a legend with more entries is below its panel
+_MOST_INSIDE = 4
+#: a picture of more blocks along an axis has no texts, and not all labels
+_MOST_LABELS = 100
 
 
 # ---- parity
@@ -172,16 +133,19 @@ class ParityDisplay:
         Raises
         ------
         ValueError
-            if y_true and y_pred do not match, or there is not one entry for each panel
+            if y_true and y_pred do not match, have NaN or infinity, or there is not one entry for
+            each panel
         ImportError
             if matplotlib is not installed
 
         """
-        predictions = _named(y_pred)
+        predictions = _panels.named(y_pred)
+        if isinstance(gradients, str):
+            raise TypeError(f"`gradients` must be a list of names, got {gradients!r}")
         if gradients is None:
             gradients = _gradients_of(y_true)
         parts = [None, *gradients]
-        numbers = _of_length(factors, [1.0] * len(parts), "factors")
+        numbers = _panels.per_panel(factors, [1.0] * len(parts), "factors")
         pairs = [
             {
                 name: _points(y_true, prediction, part, keys, normalize, factor)
@@ -192,8 +156,8 @@ class ParityDisplay:
         names = ["values", *(f"{gradient} gradient" for gradient in gradients)]
         display = cls(
             pairs=pairs,
-            titles=_of_length(titles, names, "titles"),
-            units=_of_length(units, [""] * len(parts), "units"),
+            titles=_panels.per_panel(titles, names, "titles"),
+            units=_panels.per_panel(units, [""] * len(parts), "units"),
         )
         return display.plot(ax, kind=kind, scatter_kwargs=scatter_kwargs, line_kwargs=line_kwargs)
 
@@ -216,7 +180,14 @@ class ParityDisplay:
         ParityDisplay
 
         """
-        predictions = {name: one.predict(X) for name, one in _named(estimator).items()}
+        models = _panels.named(estimator)
+        for one in models.values():
+            if isinstance(one, type) or not hasattr(one, "predict"):
+                raise TypeError(
+                    "`estimator` must be a fitted estimator with `predict`, or a dict of several "
+                    f"by name, got {_checks.kind(one)}"
+                )
+        predictions = {name: one.predict(X) for name, one in models.items()}
         return cls.from_predictions(y, predictions, **options)
 
     def plot(
@@ -240,7 +211,8 @@ class ParityDisplay:
             self
 
         """
-        axes = _axes(ax, len(self.pairs))
+        n_below = max((len(pairs) for pairs in self.pairs), default=0) - _MOST_INSIDE
+        axes = _panels.axes(ax, len(self.pairs), (4.0, 4.2 + 0.2 * max(n_below, 0)))
         styles = {"s": 16, "alpha": 0.6, "linewidths": 0, **(scatter_kwargs or {})}
         line = {"color": "black", "linewidth": 0.8, "linestyle": "-", "zorder": 3}
         line.update(line_kwargs or {})
@@ -280,6 +252,11 @@ def _points(
         raise ValueError(f"there is nothing to show, no {part or 'values'}")
     true = np.concatenate([error.truth.ravel() for error in errors])
     difference = np.concatenate([error.difference.ravel() for error in errors])
+    if not np.isfinite(difference).all():
+        raise ValueError(
+            f"true and predicted values must be finite, there is NaN or infinity among the "
+            f"{f'gradients {part!r}' if part else 'values'}; take these samples away first"
+        )
     return factor * true, factor * (true - difference)
 
 
@@ -320,8 +297,19 @@ def _finish_parity(
         ticks = ticks[(ticks >= limits[0]) & (ticks <= limits[1])]
         axis.set_aspect("equal", adjustable="box")
         axis.set(xlim=limits, ylim=limits, xticks=ticks, yticks=ticks)
-    legend_title = "RMSE" if any(pairs) else None
-    axis.legend(loc="upper left", fontsize=8, title=legend_title, title_fontsize=8)
+    place: dict[str, Any] = {"loc": "upper left"}
+    if len(pairs) > _MOST_INSIDE:
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17)}
+    elif _is_above(pairs):
+        place = {"loc": "lower right"}
+    title_of_legend = "RMSE" if any(pairs) else None
+    axis.legend(fontsize=8, title=title_of_legend, title_fontsize=8, **place)
+
+
+def _is_above(pairs: Mapping[str, tuple[Array, Array]]) -> bool:
+    """Tell whether more points are far above the diagonal than far below."""
+    distances = np.concatenate([true - predicted for true, predicted in pairs.values()])
+    return bool(distances.max() > -distances.min())
 
 
 # ---- learning curves
@@ -387,7 +375,7 @@ class LearningCurveDisplay:
         X: Any,
         y: Any,
         *,
-        scoring: Scoring = "neg_rmse",
+        scoring: _learning.Scoring = "neg_rmse",
         train_sizes: Any = (0.1, 0.2, 0.4, 0.7, 1.0),
         cv: Any = None,
         groups: Any = None,
@@ -435,33 +423,25 @@ class LearningCurveDisplay:
         ------
         ValueError
             if a score is not known, or a size is not possible
+        TypeError
+            if X or y is a TensorMap
         ImportError
             if matplotlib is not installed
 
         """
-        _pyplot()
-        estimators = _named(estimator, type(estimator).__name__)
-        scorers = _scorers(scoring)
+        _panels.pyplot()
+        for name, data in (("X", X), ("y", y)):
+            if isinstance(data, TensorMap):
+                raise TypeError(
+                    f"`{name}` must be Rows or an array, which can be cut into folds, got a "
+                    "TensorMap; use `X, y = as_rows(X, y)`"
+                )
+        estimators = _panels.named(estimator, type(estimator).__name__)
+        scorers = _learning.scorers(scoring)
         splits = list(check_cv(cv).split(X, y, groups))
-        sizes = _sizes(train_sizes, min(len(train) for train, _ in splits))
-        parts = _training_parts(splits, sizes, shuffle, random_state)
-        scores: dict[str, dict[str, dict[str, Array]]] = {"train": {}, "test": {}}
-        for name, one in estimators.items():
-            found = cross_validate(
-                one,
-                X,
-                y,
-                cv=parts,
-                scoring=dict(scorers),
-                return_train_score=True,
-                n_jobs=n_jobs,
-                error_score="raise",
-            )
-            for kind, named in scores.items():
-                named[name] = {
-                    score: found[f"{kind}_{score}"].reshape(len(splits), len(sizes)).T
-                    for score in scorers
-                }
+        sizes = _learning.sizes(train_sizes, min(len(train) for train, _ in splits))
+        parts = _learning.training_parts(splits, sizes, shuffle, random_state)
+        scores = _learning.scores(estimators, X, y, parts, scorers, len(sizes), n_jobs)
         display = cls(train_sizes=sizes, train_scores=scores["train"], test_scores=scores["test"])
         return display.plot(ax, score_type=score_type, line_kwargs=line_kwargs)
 
@@ -489,7 +469,7 @@ class LearningCurveDisplay:
         scores = list(self.test_scores[names[0]])
         if score_type is None:
             score_type = "both" if len(names) == 1 else "test"
-        axes = _axes(ax, len(scores), (4.4, 3.8))
+        axes = _panels.axes(ax, len(scores), (4.4, 3.8))
         self.displays_: dict[str, dict[str, Any]] = {}
         for axis, score in zip(axes, scores):
             self.displays_[score] = {
@@ -544,70 +524,6 @@ def _finish_curves(axis: Any, sizes: npt.NDArray[np.int64], score: str) -> None:
     axis.legend(fontsize=8)
 
 
-def _scorers(scoring: Scoring) -> dict[str, Callable[..., float]]:
-    """Return scorers by the names of their panels."""
-    if isinstance(scoring, str):
-        scoring = [scoring]
-    if callable(scoring):
-        return {"score": scoring}
-    if not isinstance(scoring, Mapping):
-        scoring = {_score_title(name): name for name in scoring}
-    if not scoring:
-        raise ValueError("`scoring` must have at least one score, got none")
-    return {
-        title: _scorer(score) if isinstance(score, str) else score
-        for title, score in scoring.items()
-    }
-
-
-def _score_title(name: str) -> str:
-    metric, _, gradient = name.removeprefix("neg_").partition(":")
-    title = {"rmse": "RMSE", "mae": "MAE", "r2": "R²"}.get(metric, metric.replace("_", " "))
-    return f"{title} of {gradient} gradient" if gradient else title
-
-
-def _scorer(name: str) -> Callable[..., float]:
-    try:
-        return metrics.get_scorer(name)
-    except ValueError:
-        if name not in sklearn.metrics.get_scorer_names():
-            raise
-        scorer: Callable[..., float] = sklearn.metrics.get_scorer(name)
-        return scorer
-
-
-def _sizes(train_sizes: Any, largest: int) -> npt.NDArray[np.int64]:
-    """Return numbers of rows, sorted, without duplicates."""
-    given = np.asarray(train_sizes)
-    if given.ndim != 1 or not given.size or given.dtype.kind not in "iuf":
-        raise ValueError(f"`train_sizes` must be a sequence of numbers, got {train_sizes!r}")
-    if given.dtype.kind == "f":
-        if not ((given > 0) & (given <= 1)).all():
-            raise ValueError(f"fractions in `train_sizes` must be in (0, 1], got {given.tolist()}")
-        given = np.maximum(1, np.floor(given * largest + 1e-9))
-    if not ((given >= 1) & (given <= largest)).all():
-        raise ValueError(
-            f"`train_sizes` must be from 1 to {largest}, the rows of the smallest fold, got "
-            f"{given.tolist()}"
-        )
-    sizes = np.unique(given).astype(np.int64)
-    if len(sizes) < 2:
-        raise ValueError(f"`train_sizes` must be two numbers of rows or more, got {sizes.tolist()}")
-    return sizes
-
-
-def _training_parts(
-    splits: list[tuple[Any, Any]], sizes: npt.NDArray[np.int64], shuffle: bool, random_state: Any
-) -> list[tuple[Any, Any]]:
-    """Return the folds with all the sizes of each."""
-    rng = check_random_state(random_state)
-    parts = []
-    for train, test in splits:
-        order = rng.permutation(train) if shuffle else train
-        parts += [(order[:size], test) for size in sizes]
-    return parts
-
-
 # ---- sparsity
 
 
@@ -616,7 +532,8 @@ class SparsityDisplay:
 
     It is recommended to use :meth:`from_tensor`. With two key dimensions there is a grid of all
     combinations of their values; those without a block are empty. Otherwise every block has a bar.
-    Colours and bars tell the number of samples, texts the shape.
+    Colours and bars tell the number of samples, texts the shape, if there are not more than 100
+    blocks, or values of a dimension of the keys.
 
     Gradients: not shown.
 
@@ -637,7 +554,7 @@ class SparsityDisplay:
     bars_ : matplotlib BarContainer
         otherwise
     texts_ : list of matplotlib Text
-        the shape of each block
+        the shape of each block, unless there are too many
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
@@ -699,7 +616,7 @@ class SparsityDisplay:
             self
 
         """
-        _pyplot()
+        _panels.pyplot()
         self.texts_: list[Any] = []
         if len(self.keys.names) == 2 and len(self.keys):
             self._plot_grid(ax)
@@ -707,7 +624,8 @@ class SparsityDisplay:
             self._plot_bars(ax)
         n_values = sum(int(np.prod(shape)) for shape in self.shapes)
         size = f"{n_values:,}".replace(",", "\u202f")
-        self.ax_.set_title(f"{len(self.shapes)} blocks, {size} values")
+        blocks = "1 block" if len(self.shapes) == 1 else f"{len(self.shapes)} blocks"
+        self.ax_.set_title(f"{blocks}, {size} values")
         self.figure_ = self.ax_.figure
         return self
 
@@ -718,32 +636,33 @@ class SparsityDisplay:
         )
         self.counts_ = np.full((len(rows), len(columns)), -1)
         self.counts_[row_of, column_of] = [shape[0] for shape in self.shapes]
-        size = (2 + 0.75 * len(columns), 1.4 + 0.6 * len(rows))
-        (axis,) = _axes(ax, 1, (max(size[0], 3.6), max(size[1], 2.8)))
+        n_most = max(len(rows), len(columns))
+        texts = [_shape_text(shape) if n_most <= _MOST_LABELS else "" for shape in self.shapes]
+        width = max(0.75, 0.07 * max(map(len, texts)) + 0.15)
+        size = (
+            2 + width * min(len(columns), _MOST_LABELS),
+            1.4 + 0.6 * min(len(rows), _MOST_LABELS),
+        )
+        (axis,) = _panels.axes(ax, 1, (max(size[0], 3.6), max(size[1], 2.8)))
         shown = np.ma.masked_less(self.counts_, 0)
         largest = max(int(self.counts_.max()), 1)
         self.image_ = axis.imshow(shown, cmap="Blues", vmin=0, vmax=largest, aspect="auto")
         axis.set_facecolor("0.93")
-        for row, column, shape in zip(row_of, column_of, self.shapes):
-            color = "white" if shape[0] > 0.55 * largest else "black"
-            self.texts_.append(
-                axis.text(
-                    column,
-                    row,
-                    _shape_text(shape),
-                    ha="center",
-                    va="center",
-                    color=color,
-                    fontsize=8,
-                )
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
+        self.texts_ = [
+            axis.text(
+                column, row, text, color="white" if shape[0] > 0.55 * largest else "black", **style
             )
-        axis.set_xticks(range(len(columns)), labels=[str(value) for value in columns])
-        axis.set_yticks(range(len(rows)), labels=[str(value) for value in rows])
+            for row, column, shape, text in zip(row_of, column_of, self.shapes, texts)
+            if text
+        ]
+        axis.set_xticks(*_ticks(columns))
+        axis.set_yticks(*_ticks(rows))
         axis.set(xlabel=self.keys.names[1], ylabel=self.keys.names[0])
         # white lines between the cells
         axis.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
         axis.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
-        axis.grid(which="minor", color="white", linewidth=2)
+        axis.grid(which="minor", color="white", linewidth=2 if n_most <= _MOST_LABELS else 0.5)
         axis.tick_params(which="both", length=0)
         axis.spines[:].set_visible(False)
         axis.figure.colorbar(self.image_, ax=axis, label="samples")
@@ -751,18 +670,27 @@ class SparsityDisplay:
 
     def _plot_bars(self, ax: Any) -> None:
         self.counts_ = np.array([shape[0] for shape in self.shapes], dtype=int)
-        (axis,) = _axes(ax, 1, (6.4, 1.2 + 0.26 * max(len(self.shapes), 3)))
-        positions = np.arange(len(self.shapes))
-        self.bars_ = axis.barh(positions, self.counts_, color="tab:blue", height=0.7)
-        labels = [_shape_text(shape) for shape in self.shapes]
-        self.texts_ = list(axis.bar_label(self.bars_, labels=labels, padding=4, fontsize=8))
-        axis.set_yticks(positions, labels=list(_key_texts(self.keys)), fontsize=8)
+        n_blocks = len(self.shapes)
+        height = 0.26 * min(max(n_blocks, 3), _MOST_LABELS)
+        (axis,) = _panels.axes(ax, 1, (6.4, 1.2 + height))
+        self.bars_ = axis.barh(np.arange(n_blocks), self.counts_, color="tab:blue", height=0.7)
+        if n_blocks <= _MOST_LABELS:
+            labels = [_shape_text(shape) for shape in self.shapes]
+            self.texts_ = list(axis.bar_label(self.bars_, labels=labels, padding=4, fontsize=8))
+        axis.set_yticks(*_ticks(list(_key_texts(self.keys))), fontsize=8)
         axis.invert_yaxis()
-        axis.margins(x=0.18)
-        axis.set(xlabel="samples", ylabel=", ".join(self.keys.names))
+        axis.margins(x=0.18, y=0.3 / max(n_blocks, 1))
+        names = ", ".join(name for name in self.keys.names if name != "_")
+        axis.set(xlabel="samples", ylabel=names)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
         self.ax_ = axis
+
+
+def _ticks(values: Any) -> tuple[Any, list[str]]:
+    """Return the positions and labels of all values, or of some that are evenly spaced."""
+    positions = np.arange(0, len(values), math.ceil(len(values) / _MOST_LABELS) or 1)
+    return positions, [str(values[position]) for position in positions]
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

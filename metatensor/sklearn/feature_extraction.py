@@ -75,8 +75,7 @@ class _MovedKeys(LabelTransformer):
         return _base.like_container(X, self._fit_moved(X))
 
     def _fit_moved(self, X: Any) -> TensorMap:
-        if self.unknown not in ("error", "ignore"):
-            raise ValueError(f"`unknown` must be 'error' or 'ignore', got {self.unknown!r}")
+        _base.check_choice(self.unknown, "unknown", ("error", "ignore"))
         tensor = self._tensor(X)
         self._remember_features(tensor)
         moved = self._moved(tensor)

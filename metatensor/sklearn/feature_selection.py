@@ -100,8 +100,8 @@ class VarianceThreshold(PropertySelector):
             if no property has a variance above the threshold
 
         """
-        if not self.threshold >= 0:
-            raise ValueError(f"`threshold` must be a number from 0 on, got {self.threshold!r}")
+        _base.check_not_negative(self.threshold, "threshold", "a number")
+        self.__dict__.pop("_kept", None)
         tensor = _base.to_tensor(self._labelled_features(X, reset=True))
         _base.check_finite(tensor, "X")
         variances = [_variance(key, block) for key, block in tensor.items()]
@@ -162,6 +162,7 @@ class _ChosenProperties(PropertySelector):
             if a parameter is not possible, or nothing can be chosen
 
         """
+        self.__dict__.pop("_kept", None)
         tensor = _base.to_tensor(self._labelled_features(X, reset=True))
         _base.check_finite(tensor, "X")
         limits = [len(block._properties) for block in tensor]
@@ -331,6 +332,9 @@ class CURSelector(_ChosenProperties):
     The algorithm is that of Imbalzano, Anelli, Giofré, Klees, Behler and Ceriotti, J. Chem. Phys.
     148, 241730 (2018), and works on the matrix of all scalar products of properties. Fewer
     properties are kept if they explain all others, to 1e-7 of the norm of the block.
+
+    The time of each choice grows with the cube of the number of properties, that of
+    :class:`FPSSelector` with this number: which is what to use first for thousands of properties.
 
     Examples
     --------

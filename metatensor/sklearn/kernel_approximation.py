@@ -178,7 +178,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
             values = _arrays.detach(_base.as_float(block._values))
             bare = TensorBlock._of(values, block._samples, block._components, block._properties)
             chosen.append(_alignment.take_samples(bare, positions[number]))
-            roots.append(self._inverse_root(chosen[-1]))
+            roots.append(self._inverse_root(tensor._keys.entry(number), chosen[-1]))
         self._remember(tensor._keys, chosen, roots, [positions[n] for n in range(len(tensor))])
         return self
 
@@ -195,9 +195,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
                     "`n_components` must be an integer from 1 on, or a dict of these by key, got "
                     f"{counts!r}"
                 )
-        jitter = self.jitter
-        if not isinstance(jitter, (int, float, np.integer, np.floating)) or not jitter >= 0:
-            raise ValueError(f"`jitter` must be a number from 0 on, got {jitter!r}")
+        _base.check_not_negative(self.jitter, "jitter", "a number")
 
     def _check_invariant(self, key: LabelsEntry, block: TensorBlock) -> None:
         if self.kernel != "linear" and not _base.is_invariant(key, block):
@@ -225,12 +223,16 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         first = _selection.first_largest(np.sum(rows**2, axis=1))
         return _selection.farthest_points(rows, size, first)[0]
 
-    def _inverse_root(self, inducing: TensorBlock) -> Array:
+    def _inverse_root(self, key: LabelsEntry, inducing: TensorBlock) -> Array:
         """Return the inverse square root of the kernel matrix of the inducing points."""
-        rows = _rows(inducing._values)
+        rows = _kernels.rows_of(inducing._values)
         n_features = len(inducing._properties)
         matrix = _arrays.to_host(self._kernel_for(n_features).values(rows, rows))
-        matrix = matrix.astype(np.float64, copy=False)
+        if not np.isfinite(matrix).all():
+            raise ValueError(
+                f"the kernel of X is not finite, for the block with key {key.print()}; scale X, or "
+                "choose other parameters of the kernel"
+            )
         squares, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         there = squares > 10 * np.finfo(np.float64).eps * squares.max(initial=0.0)
         squares = squares[there] + self.jitter * np.trace(matrix) / max(len(matrix), 1)
@@ -303,8 +305,9 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
             inducing = self._components._blocks[number]
             if block._components != inducing._components:
                 raise ValueError(
-                    f"X must have the components it had in `fit`, {inducing.components}, in the "
-                    f"block with key {key.print()}, got {block.components}"
+                    "X must have the components it had in `fit`, "
+                    f"{_base.components_text(inducing)}, in the block with key {key.print()}, got "
+                    f"{_base.components_text(block)}"
                 )
             kernel = self._kernel_for(len(block._properties))
             if matrices is None:
@@ -363,10 +366,10 @@ class _KernelMap:
                 f"{block.gradients_list()}; use one of {list(_kernels.KERNELS)}, or "
                 "`remove_gradients(X)`"
             )
-        z = _rows(learnt_like(self._inducing, block._values))
+        z = _kernels.rows_of(_kernels.moved(self._inducing, block._values))
         matrix = self._matrix
         if matrix is not None:
-            matrix = learnt_like(matrix, block._values)
+            matrix = _kernels.moved(matrix, block._values)
         gradients = {}
         for name, gradient in block._gradients.items():
             along = self._derivative(block, gradient, z)
@@ -390,7 +393,7 @@ class _KernelMap:
         def along(rows: _arrays.Array, chunk: slice) -> _arrays.Array:
             needed, owners = np.unique(samples[chunk].astype(np.intp), return_inverse=True)
             owners = np.repeat(owners, rows.shape[0] // max(len(owners), 1))
-            return kernel.first(_wide(_arrays.take(x, needed)), z, rows, owners)
+            return kernel.first(_kernels.rows_of(_arrays.take(x, needed)), z, rows, owners)
 
         return along
 
@@ -410,30 +413,12 @@ class _KernelMap:
         parts = [xp.astype(empty, dtype, copy=False)]
         for chunk in _base.chunks(len(values), 8 * n_columns * math.prod(values.shape[1:-1])):
             part = values[chunk, ...]
-            result = function(_rows(part), chunk)
+            result = function(_kernels.rows_of(part), chunk)
             result = result if matrix is None else result @ matrix
             result = _arrays.reshape(result, (*part.shape[:-1], size))
             parts.append(xp.astype(result, dtype, copy=False))
         joined = parts[1] if len(parts) == 2 else xp.concat(parts, axis=0)
         return TensorBlock._of(joined, block._samples, block._components, self._properties)
-
-
-def learnt_like(array: _arrays.Array, values: _arrays.Array) -> _arrays.Array:
-    """Return what was learnt with the library and device of the values, in double precision."""
-    like = _base.to_float64(values[:0, ...])
-    return _arrays.from_host(_arrays.to_host(_base.to_float64(array)), like)
-
-
-def _wide(values: _arrays.Array) -> _arrays.Array:
-    """Return values in double precision, with their autograd history."""
-    xp = _arrays.namespace(values)
-    return xp.astype(_base.as_float(values), xp.float64, copy=False)
-
-
-def _rows(values: _arrays.Array) -> _arrays.Array:
-    """Return (n, ..., n_properties) as rows of properties in double precision."""
-    shape = (math.prod(values.shape[:-1]), values.shape[-1])
-    return _arrays.reshape(_wide(values), shape)
 
 
 def _sorted_rows(labels: Labels) -> Positions:

@@ -223,7 +223,8 @@ class KernelRidge(_regression.TensorRegressor):
             )
         X, y = self._labelled(X, y, first=True)
         features, targets = _base.to_tensor(X), _base.to_tensor(y)
-        self._check_precomputed(features)
+        if self.kernel == "precomputed":
+            _check_symmetric(features._blocks[0]._values)
         parameters = self._used_gradients(features, targets)
         extra = self._check_names(features, targets)
         matches = _matching.agreeing_keys(targets._keys, features._keys, _matching.X_AND_Y)
@@ -323,13 +324,6 @@ class KernelRidge(_regression.TensorRegressor):
         _gradient_weights.check(self.gradient_weights)
         if self.aggregate not in ("sum", "mean", None):
             raise ValueError(f"`aggregate` must be 'sum', 'mean' or None, got {self.aggregate!r}")
-
-    def _check_precomputed(self, features: TensorMap) -> None:
-        shape = tuple(features._blocks[0]._values.shape)
-        if self.kernel == "precomputed" and shape[0] != shape[1]:
-            raise ValueError(
-                f"kernel='precomputed' needs a square matrix as X in `fit`, got {shape}"
-            )
 
     def _check_size(self, layout: Layout, key: LabelsEntry) -> None:
         if layout.n_rows > MAX_ROWS:
@@ -439,6 +433,20 @@ class KernelRidge(_regression.TensorRegressor):
             )
 
 
+def _check_symmetric(kernel: Any) -> None:
+    if kernel.shape[0] != kernel.shape[1]:
+        raise ValueError(
+            f"kernel='precomputed' needs a square matrix as X in `fit`, got {tuple(kernel.shape)}"
+        )
+    kernel = _arrays.to_host(_base.to_float64(kernel))
+    difference = np.abs(kernel - kernel.T).max()
+    if difference > 1e-4 * np.abs(kernel).max():  # far above what rounding to float32 does
+        raise ValueError(
+            "kernel='precomputed' needs a symmetric matrix as X in `fit`, got one that differs "
+            f"from its transpose by up to {difference:.3g}"
+        )
+
+
 def _with_gradients(tensor: TensorMap, parameters: list[str]) -> TensorMap:
     """Return the tensor without the other gradients."""
     blocks = [
@@ -460,7 +468,7 @@ def _weighted_part(
     """Return the samples of y with a weight above zero, in values or gradients."""
     counts = np.zeros(len(block._samples), bool)
     for name in (VALUES, *parameters):
-        above = (weights[name] > 0).reshape(len(weights[name]), -1).any(axis=1)
+        above = _matching.any_weight(weights[name])
         gradient = block if name is None else block._gradients[name]
         samples = np.arange(len(counts)) if name is None else gradient._samples._table[:, 0]
         counts[samples[above]] = True

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from metatensor import _checks
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _base
+from metatensor.sklearn._delegation import require, require_named
 from metatensor.sklearn._transformation import LabelTransformer, feature_names
 from metatensor.tensor import TensorMap
 
@@ -140,24 +141,14 @@ class KeysTransformer(LabelTransformer, _BaseComposition):
         return self
 
     def _check_transformers(self) -> None:
-        if not isinstance(self.transformers, (list, tuple)) or not all(
-            isinstance(item, (list, tuple)) and len(item) == 3 and isinstance(item[0], str)
-            for item in self.transformers
-        ):
-            raise TypeError(
-                "`transformers` must be a list of (name, transformer, selection), got "
-                f"{_checks.kind(self.transformers)}"
-            )
+        require_named(self.transformers, ("name", "transformer", "selection"), "`transformers`")
         self._validate_names([name for name, _, _ in self.transformers])
         steps = [(name, transformer) for name, transformer, _ in self.transformers]
         for name, transformer in [*steps, (_REMAINDER, self.remainder)]:
             if isinstance(transformer, str) and transformer in ("drop", "passthrough"):
                 continue
-            if isinstance(transformer, type) or not hasattr(transformer, "transform"):
-                raise TypeError(
-                    f"the transformer {name!r} must have `fit` and `transform`, or be 'drop' or "
-                    f"'passthrough', got {_checks.kind(transformer)}"
-                )
+            others = ", or 'drop' or 'passthrough'"
+            require(transformer, ("fit", "transform"), f"the transformer {name!r}", others)
 
     # ---- transforming
 

@@ -29,6 +29,7 @@ from metatensor.tensor import TensorMap
 Array = npt.NDArray[np.float64]
 
 _SOLVERS = ("auto", "cholesky", "dual", "svd", "lstsq")
+_ALPHA_TYPES = ("absolute", "relative")
 
 
 class Ridge(_regression.LinearRegressor):
@@ -93,7 +94,8 @@ class Ridge(_regression.LinearRegressor):
         estimated condition number of A^T A + diag(alpha), or of what stands for it in "dual"
     scale_ : TensorMap, array or float
         standard deviation of the noise of a value with weight one, labelled like `intercept_`, with
-        ``compute_std=True``
+        ``compute_std=True``; NaN, as all standard deviations are then, for a block of which no
+        value has any weight
     n_features_in_ : int
         number of properties of X, of all blocks together
     feature_labels_in_ : dict of LabelsEntry to Labels
@@ -248,7 +250,11 @@ class Ridge(_regression.LinearRegressor):
                 for target, stacks in zip(self._targets, batch, strict=True)
             ]
         else:
-            for stacks, problems in zip(batch, self._problems, strict=True):
+            pairs = list(zip(batch, self._problems, strict=True))
+            for stacks, problems in pairs:
+                for problem in problems:
+                    problem.check_weights(stacks)
+            for stacks, problems in pairs:
                 for stack in stacks:
                     stack.add_to(problems)
         self._fitted = None
@@ -293,9 +299,8 @@ class Ridge(_regression.LinearRegressor):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        _check_alpha_type(self.alpha_type)
-        if self.solver not in _SOLVERS:
-            raise ValueError(f"`solver` must be one of {list(_SOLVERS)}, got {self.solver!r}")
+        _base.check_choice(self.alpha_type, "alpha_type", _ALPHA_TYPES)
+        _base.check_choice(self.solver, "solver", _SOLVERS)
         if not isinstance(self.alpha, TensorMap):
             _base.check_not_negative(self.alpha, "alpha", "a number or a TensorMap")
 
@@ -383,7 +388,7 @@ class RidgeCV(_regression.LinearRegressor):
     gradient_weights : float, dict, "balanced", or list of these, default=1.0
         as in :class:`Ridge`; what is best in a list is used for all blocks
     scoring : str or callable, optional
-        how good predictions are: a name of :func:`metatensor.sklearn.metrics.get_scorer`, such as
+        how good predictions are: a name of :func:`metatensor.sklearn.get_scorer`, such as
         "neg_rmse:positions", or of scikit-learn for arrays, or a scorer, called as
         ``scoring(estimator, X, y)`` and with ``sample_weight=`` if `fit` got one, where X are the
         predictions and the estimator predicts what it is given. By default minus the mean of the
@@ -519,7 +524,8 @@ class RidgeCV(_regression.LinearRegressor):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        _check_alpha_type(self.alpha_type)
+        _base.check_choice(self.alpha_type, "alpha_type", _ALPHA_TYPES)
+        _base.check_flags(self, "alpha_per_target")
         for name in ("alphas", "gradient_weights"):
             if not np.size(getattr(self, name)):
                 raise ValueError(f"`{name}` must have at least one entry, got none")
@@ -560,7 +566,8 @@ class RidgeCV(_regression.LinearRegressor):
             value = float(ranked.max(axis=0).mean())
             if best is None or value > best[0]:
                 best = value, trial, ranked
-        assert best is not None
+        if best is None or best[0] == -np.inf:
+            raise ValueError("`scoring` must give a number for one of `alphas`, got NaN for all")
         self._finish(best[1], alphas, best[2])
         self.cv_results_ = {name: _as_column(values) for name, values in results.items()}
         if not self.alpha_per_target:
@@ -589,11 +596,6 @@ def _as_column(values: list[Any]) -> npt.NDArray[Any]:
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
-
-
-def _check_alpha_type(alpha_type: str) -> None:
-    if alpha_type not in ("absolute", "relative"):
-        raise ValueError(f"`alpha_type` must be 'absolute' or 'relative', got {alpha_type!r}")
 
 
 def _sum_up(target: Target, stacks: list[Stack], solver: str) -> list[Problem]:

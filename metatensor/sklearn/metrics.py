@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import sklearn.metrics
 from sklearn.utils.validation import check_array, check_consistent_length
 
-from metatensor import _arrays
+from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _alignment, _base, _matching
@@ -272,8 +272,17 @@ def _compare(
     pairs = _matching.match(truth, _base.to_tensor(y_pred), _NAMES)
     weights = _matching.term_weights(sample_weight, y_true, pairs)
     numbers = _numbers(normalize, y_true)
-    positions = range(len(pairs)) if keys is None else [int(p) for p in truth._matches(keys)]
+    positions = _selected(truth, keys)
     return [_errors(pairs[p], gradient, weights[p], numbers[p]) for p in positions]
+
+
+def _selected(tensor: TensorMap, keys: Selection | None) -> Sequence[int]:
+    if keys is None:
+        return range(len(tensor))
+    if isinstance(keys, int):
+        tensor.block_by_id(keys)  # says what is wrong with other numbers
+        return [keys]
+    return [int(position) for position in tensor._matches(keys)]
 
 
 def _same_containers(y_true: Any, y_pred: Any) -> tuple[_base.Tensor, _base.Tensor]:
@@ -302,14 +311,17 @@ def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
     if normalize is None:
         return [None] * len(tensor)
     if not isinstance(normalize, str):
-        return list(_matching.row_weights(normalize, y_true))
+        divisors = _matching.row_weights(normalize, y_true, "`normalize`")
+        if any((part == 0).any() for part in divisors):
+            raise ValueError("`normalize` must have numbers above zero only, got zero")
+        return list(divisors)
     if normalize != "n_atoms":
         raise ValueError(f"`normalize` must be 'n_atoms' or an array, got {normalize!r}")
     for block in tensor:
         if not block.has_gradient("positions"):
             raise ValueError(
                 "normalize='n_atoms' needs y_true to have the gradient 'positions', and counts "
-                "its rows"
+                "its rows; an array with the number of atoms of each row is possible too"
             )
         rows = block.gradient("positions")._samples._table[:, 0]
         counts = np.bincount(rows, minlength=len(block._samples)).astype(np.float64)
@@ -333,8 +345,10 @@ def _errors(
     if gradient is not None:
         for name, where in zip(_NAMES, (block, predicted), strict=True):
             if not where.has_gradient(gradient):
+                hint = "; predictions have those of X" if name == "y_pred" else ""
                 raise ValueError(
-                    f"{name} has no gradient {gradient!r} to compare, only {where.gradients_list()}"
+                    f"{name} has no gradient {gradient!r} to compare, only "
+                    f"{where.gradients_list()}{hint}"
                 )
         positions = pair.gradient_rows(gradient, _NAMES)
         block, predicted = block._gradients[gradient], predicted._gradients[gradient]
@@ -570,6 +584,8 @@ def get_scorer(scoring: str, **options: Any) -> Callable[..., float]:
     >>> scoring = {"energy": get_scorer("neg_rmse"), "forces": get_scorer("neg_rmse:positions")}
 
     """
+    if not isinstance(scoring, str):
+        raise TypeError(f"`scoring` must be the name of a metric, got {_checks.kind(scoring)}")
     name, _, gradient = scoring.partition(":")
     if name not in _SCORERS:
         raise ValueError(

@@ -143,8 +143,8 @@ def load_model(path: Any) -> Any:
         decoder = None
         try:
             archive = ArchiveReader(source.size, source.data, source.readinto)
-            description = _description(archive, source.size)
             decoder = _model_reading.Decoder(archive, source.size)
+            description = _description(archive)
             model = decoder.node(description["model"], "model")
             if not isinstance(model, BaseEstimator) or isinstance(model, type):
                 raise ValueError("it is no estimator")
@@ -167,12 +167,10 @@ def _text(error: BaseException) -> str:
     return str(error)
 
 
-def _description(archive: ArchiveReader, size: int) -> dict[str, Any]:
+def _description(archive: ArchiveReader) -> dict[str, Any]:
     """Read the JSON, and check that this version knows its format."""
     if _JSON not in archive:
         raise ValueError(f"there is no {_JSON!r}, it is no file of `save_model`")
-    if archive.size(_JSON) > size:
-        raise ValueError(f"{_JSON!r} is larger than the file")
     description = _model_reading.parse(archive.content(_JSON))
     if not isinstance(description, dict) or description.get("format") != _FORMAT:
         raise ValueError("it is no file of `save_model`")

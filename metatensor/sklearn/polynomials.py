@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, combinations, combinations_with_replacement
@@ -111,11 +112,13 @@ class PolynomialFeatures(TensorTransformer):
         Raises
         ------
         ValueError
-            if a block is not invariant to rotations
+            if a block is not invariant to rotations, or there are too many products
 
         """
+        self.__dict__.pop("_labels_out", None)
         if _checks.require_int(self.degree, "degree") < 1:
             raise ValueError(f"`degree` must be from 1 on, got {self.degree}")
+        _base.check_flags(self, "include_bias", "interaction_only")
         tensor = _base.to_tensor(self._labelled_features(X, reset=True))
         _base.check_finite(tensor, "X")
         for key, block in tensor.items():
@@ -125,6 +128,7 @@ class PolynomialFeatures(TensorTransformer):
                     "axis of more than one entry, o3_lambda=0 and o3_sigma=1), got the block with "
                     f"key {key.print()}; select the others, or multiply by their norm"
                 )
+            self._check_number(len(block._properties))
         self._factors = {
             key: list(self._products(_selection.order_of(block._properties)))
             for key, block in tensor.items()
@@ -135,6 +139,22 @@ class PolynomialFeatures(TensorTransformer):
         }
         self.n_output_features_ = sum(map(len, self._labels_out.values()))
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_labels_out")
+
+    def _check_number(self, n_properties: int) -> None:
+        degree = _checks.require_int(self.degree, "degree")
+        if self.interaction_only:
+            factors = range(1, min(n_properties, degree) + 1)
+            n_products = sum(math.comb(n_properties, n) for n in factors)
+        else:
+            n_products = math.comb(n_properties + degree, n_properties) - 1
+        if n_products * degree > np.iinfo(np.int32).max:
+            raise ValueError(
+                f"{n_properties} properties have too many products up to degree={degree}; use a "
+                "smaller degree, or fewer properties, as `FPSSelector` gives"
+            )
 
     def _products(self, order: Positions) -> Iterator[Positions]:
         """Give the positions of the factors of all products of each degree.

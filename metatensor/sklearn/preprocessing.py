@@ -120,7 +120,10 @@ class StandardScaler(OneToOneTransformer):
             self
 
         """
-        if not isinstance(self.with_std, bool) and self.with_std not in ("property", "block"):
+        _base.check_flags(self, "with_mean")
+        if not isinstance(self.with_std, (bool, np.bool_)) and not (
+            isinstance(self.with_std, str) and self.with_std in ("property", "block")
+        ):
             raise ValueError(
                 f"`with_std` must be 'property', 'block', True or False, got {self.with_std!r}"
             )
@@ -140,6 +143,9 @@ class StandardScaler(OneToOneTransformer):
             self._moments[key].add(block._values, weight)
         self._finish()
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_moments")
 
     def _finish(self) -> None:
         """Set what is learnt."""
@@ -291,8 +297,7 @@ class Normalizer(OneToOneTransformer):
             self
 
         """
-        if self.norm != "l2":
-            raise ValueError(f"`norm` must be 'l2', got {self.norm!r}")
+        _base.check_choice(self.norm, "norm", ("l2",))
         X = self._labelled_features(X, reset=True)
         _base.check_finite(_base.to_tensor(X), "X")
         return self

@@ -131,8 +131,7 @@ class SampleSelector(LabelTransformer):
                 "SampleSelector leaves out samples of X that would still be in y; use it before "
                 "the pipeline, `SampleSelector().fit_transform(X)`, and without y"
             )
-        if self.method not in ("fps", "cur"):
-            raise ValueError(f"`method` must be 'fps' or 'cur', got {self.method!r}")
+        _base.check_choice(self.method, "method", ("fps", "cur"))
         tensor = self._tensor(X)
         _base.check_finite(tensor, "X")
         limits = [len(block._samples) for block in tensor]

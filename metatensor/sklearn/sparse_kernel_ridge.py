@@ -22,7 +22,7 @@ from metatensor.sklearn.feature_extraction import (
     MeanOverSamples,
     SumOverSamples,
 )
-from metatensor.sklearn.kernel_approximation import Nystroem, learnt_like
+from metatensor.sklearn.kernel_approximation import Nystroem
 from metatensor.sklearn.linear_model import Ridge
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
@@ -378,7 +378,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
         roots = dict(self.nystroem_._roots.items())
         blocks = []
         for key, block in _base.to_tensor(kernels).items():
-            root = learnt_like(roots[key]._values, block._values)
+            root = _kernels.moved(roots[key]._values, block._values)
 
             def normalized(values: _arrays.Array, root: _arrays.Array = root) -> _arrays.Array:
                 return _arrays.namespace(values).astype(
@@ -522,15 +522,10 @@ def _only(block: TensorBlock, names: Sequence[str]) -> TensorBlock:
 
 def _there(targets: TensorBlock, weights: dict[str | None, Array]) -> Labels:
     """Return the samples with a weight, of their values or of one of their gradient rows."""
-    there = _any(weights[VALUES])
+    there = _matching.any_weight(weights[VALUES])
     for name, gradient in targets._gradients.items():
-        there[gradient._samples._table[:, 0][_any(weights[name])]] = True
+        there[gradient._samples._table[:, 0][_matching.any_weight(weights[name])]] = True
     return targets._samples._like(targets._samples._table[there])
-
-
-def _any(weights: Array) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = np.any(weights > 0, axis=tuple(range(1, weights.ndim)))
-    return found
 
 
 def _contracted(

@@ -279,3 +279,62 @@ def test_absent_blocks(X):
     some = TensorMap(Labels(X.keys.names, X.keys.values[1:2]), [X.block_by_id(1).copy()])
     found, expected = model.transform(some).block(), model.transform(X).block_by_id(1)
     np.testing.assert_array_equal(found.values, expected.values)
+
+
+# ---- what is no estimator, or loses samples
+
+
+@pytest.mark.parametrize("make_step", [BlockwiseTransformer, BlockwiseRegressor])
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (sklearn.linear_model.Ridge, "got the class Ridge"),
+        (None, "got NoneType"),
+        ("mean", "got str"),
+        (sklearn.base.BaseEstimator(), "got sklearn.BaseEstimator"),
+    ],
+)
+def test_what_is_no_estimator(features, y, make_step, estimator, message):
+    with pytest.raises(TypeError, match=f"`estimator` must be an estimator.*{message}"):
+        make_step(estimator).fit(features, y)
+
+
+@pytest.mark.parametrize(
+    ("per_key", "error", "message"),
+    [
+        ([sklearn.linear_model.Ridge()], TypeError, "`per_key` must be a dict of estimators"),
+        ({"a": sklearn.linear_model.Ridge()}, ValueError, "must have keys of y"),
+        ({0: sklearn.linear_model.Ridge}, TypeError, "estimator of `per_key` for 0 .*the class"),
+    ],
+)
+def test_refused_regressors_of_keys(features, y, per_key, error, message):
+    with pytest.raises(error, match=message):
+        BlockwiseRegressor(sklearn.linear_model.Ridge(), per_key).fit(features, y)
+
+
+class Shortened(sklearn.preprocessing.StandardScaler):
+    def transform(self, X):
+        return super().transform(X)[1:]
+
+
+class ShortPredictions(sklearn.linear_model.Ridge):
+    def predict(self, X):
+        return super().predict(X)[1:]
+
+
+def test_what_loses_samples(features, y):
+    with pytest.raises(ValueError, match="Shortened.transform must give one row for each of the 1"):
+        BlockwiseTransformer(Shortened()).fit_transform(features)
+    model = BlockwiseRegressor(ShortPredictions(), gradients="ignore").fit(features, y)
+    with pytest.raises(ValueError, match="ShortPredictions.predict must give .* 16 .* got 15"):
+        model.predict(features)
+
+
+def test_blocks_without_samples(features, y):
+    none = as_rows(features)[0:0].tensor
+    for step in (
+        BlockwiseTransformer(sklearn.preprocessing.StandardScaler()),
+        BlockwiseRegressor(sklearn.linear_model.Ridge()),
+    ):
+        with pytest.raises(ValueError, match="no samples to fit|at least one sample"):
+            step.fit(none, as_rows(y)[0:0].tensor)

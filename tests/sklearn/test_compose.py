@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import sklearn.compose
+import sklearn.decomposition
 import sklearn.dummy
 import sklearn.linear_model
 import sklearn.preprocessing
@@ -16,8 +17,10 @@ from sklearn.pipeline import make_pipeline
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import (
     AdditiveRegressor,
+    BlockwiseTransformer,
     CompositionRegressor,
     DummyRegressor,
+    KernelRidge,
     KeysToProperties,
     Normalizer,
     Ridge,
@@ -272,6 +275,21 @@ def test_torch(X, y):
     assert isinstance(scaled.block().gradient("positions").values, torch.Tensor)
 
 
+def test_targets_of_another_library(X, y):
+    """The first prediction is a tensor of torch, which y is not."""
+    pytest.importorskip("torch")
+    expected = potential().fit(X, y).predict(X)
+    X = X.to(arrays="torch")
+    found = potential().fit(X, y).predict(X)
+    assert_same(found.to(arrays="numpy"), expected)
+    block = y.block()
+    block = TensorBlock(np.round(block.values).astype(int), block.samples, [], block.properties)
+    model = AdditiveRegressor([("mean", DummyRegressor()), ("rest", DummyRegressor())])
+    model.fit(X, TensorMap(y.keys, [block]))
+    rest = model.regressors_[1].constant_.block().values
+    np.testing.assert_allclose(rest, 0, atol=1e-12)
+
+
 class NoGradients(Ridge):
     def predict(self, X):
         block = super().predict(X).block()
@@ -400,8 +418,23 @@ def test_nested_parameters(features, y):
     assert "StandardScaler" in search.best_estimator_._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("regressor", "transformer", "message"),
+    [
+        (Ridge, StandardScaler(), "`regressor` must be an estimator with `fit` and `predict`"),
+        (None, StandardScaler(), "`regressor` must be.*got NoneType"),
+        (StandardScaler(), StandardScaler(), "`regressor` must be.*StandardScaler"),
+        (Ridge(), StandardScaler, "`transformer` must be an estimator with .*got the class"),
+        (Ridge(), None, "`transformer` must be"),
+    ],
+)
+def test_what_is_no_estimator(features, y, regressor, transformer, message):
+    with pytest.raises(TypeError, match=message):
+        TransformedTarget(regressor, transformer).fit(features, y)
+
+
 def test_refused_transformers(features, y):
-    with pytest.raises(TypeError, match="must have `inverse_transform`"):
+    with pytest.raises(TypeError, match="`inverse_transform`, got"):
         TransformedTarget(Ridge(), Normalizer()).fit(features, y)
     rows = as_rows(features, y)
     with (
@@ -409,3 +442,112 @@ def test_refused_transformers(features, y):
         pytest.raises(TypeError, match="made numpy.ndarray of labelled y"),
     ):
         TransformedTarget(Ridge(), sklearn.preprocessing.StandardScaler()).fit(*rows)
+
+
+# ---- standard deviations
+
+
+@pytest.mark.parametrize(
+    "make_last", [lambda: rest(compute_std=True), lambda: KernelRidge(1e-2, gradient_weights=0)]
+)
+def test_deviation_of_a_sum_is_that_of_the_last(X, y, make_last):
+    model = AdditiveRegressor([("atoms", CompositionRegressor()), ("rest", make_last())])
+    model.fit(X, y)
+    for data in (X, as_rows(X, y)[0]):
+        prediction, std = model.predict(data, return_std=True)
+        assert type(std) is type(prediction) is type(data)
+        _, expected = model.named_regressors_.rest.predict(data, return_std=True)
+        assert_same(getattr(prediction, "tensor", prediction), model.predict(X))
+        block, other = (getattr(part, "tensor", part).block() for part in (std, expected))
+        assert block.samples == getattr(prediction, "tensor", prediction).block().samples
+        assert block.gradients_list() == []
+        np.testing.assert_array_equal(np.sort(block.values, 0), np.sort(other.values, 0))
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        StandardScaler(),
+        StandardScaler(with_mean=False),
+        make_pipeline(StandardScaler(), StandardScaler(with_std=False)),
+        BlockwiseTransformer(sklearn.preprocessing.MinMaxScaler((-5, 5))),
+    ],
+    ids=repr,
+)
+def test_deviations_are_scaled_as_values(X, y, transformer):
+    """By the slope of what is transformed back, found here from two numbers."""
+    regressor = AdditiveRegressor(
+        [("atoms", CompositionRegressor()), ("rest", rest(compute_std=True))]
+    )
+    model = TransformedTarget(regressor, transformer).fit(X, y)
+    prediction, std = model.predict(X, return_std=True)
+    inner, expected = model.regressor_.predict(X, return_std=True)
+    outer = prediction.block().values.ravel()
+    slope = np.ptp(outer) / np.ptp(inner.block().values)
+    np.testing.assert_allclose(std.block().values, slope * expected.block().values, rtol=1e-10)
+    assert std.block().samples == prediction.block().samples
+    assert std.block().properties == y.block().properties
+    assert prediction.block().gradients_list() == ["positions", "strain"]
+    assert std.block().gradients_list() == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(30,), (30, 1), (30, 2)])
+def test_deviations_of_arrays(shape, dtype):
+    rng = np.random.default_rng(0)
+    array = rng.normal(size=(30, 3)).astype(dtype)
+    targets = (rng.normal(size=(30, 2)) * [3.0, 500.0] + 1e4)[:, : shape[-1] if shape[1:] else 1]
+    targets = targets.reshape(shape).astype(dtype)
+    for scaler in (StandardScaler(), sklearn.preprocessing.StandardScaler()):
+        model = TransformedTarget(Ridge(compute_std=True), scaler).fit(array, targets)
+        prediction, std = model.predict(array, return_std=True)
+        assert prediction.shape == std.shape == shape
+        assert std.dtype == dtype
+        _, expected = model.regressor_.predict(array, return_std=True)
+        np.testing.assert_allclose(std, expected * targets.std(axis=0), rtol=1e-4)
+        total = AdditiveRegressor([("mean", DummyRegressor()), ("rest", model)])
+        assert total.fit(array, targets).predict(array, return_std=True)[1].shape == shape
+
+
+NOT_SCALES = {
+    "curve": sklearn.preprocessing.FunctionTransformer(np.arcsinh, np.sinh),
+    "fold": sklearn.preprocessing.FunctionTransformer(None, np.abs, check_inverse=False),
+    "steps": sklearn.preprocessing.QuantileTransformer(n_quantiles=5),
+    "mixture": sklearn.decomposition.PCA(),
+}
+
+
+@pytest.mark.parametrize("name", NOT_SCALES)
+def test_deviations_need_scales(name):
+    array = np.random.default_rng(0).normal(size=(30, 2))
+    model = TransformedTarget(Ridge(compute_std=True), NOT_SCALES[name]).fit(array, array)
+    with pytest.raises(ValueError, match="transformer that scales and shifts each property"):
+        model.predict(array, return_std=True)
+
+
+def test_regressors_without_deviations(X, y):
+    for model in (
+        AdditiveRegressor([("rest", rest(compute_std=True)), ("atoms", CompositionRegressor())]),
+        TransformedTarget(CompositionRegressor(), StandardScaler()),
+    ):
+        with pytest.raises(ValueError, match="CompositionRegressor.predict has no `return_std`"):
+            model.fit(X, y).predict(X, return_std=True)
+    with pytest.raises(ValueError, match="compute_std=True"):
+        potential().fit(X, y).predict(X, return_std=True)
+
+
+def test_deviations_through_pipelines(X, y):
+    model = AdditiveRegressor([("rest", rest(compute_std=True))]).fit(X, y)
+    _, expected = model.predict(X, return_std=True)
+    _, std = make_pipeline("passthrough", model).predict(X, return_std=True)
+    assert_same(std, expected)
+    with sklearn.config_context(enable_metadata_routing=True):
+        asking = rest(compute_std=True)
+        asking[-1].set_predict_request(return_std=True)
+        for inner in (
+            AdditiveRegressor([("rest", asking)]),
+            TransformedTarget(asking, StandardScaler(with_mean=False, with_std=False)),
+        ):
+            fitted = make_pipeline("passthrough", inner).fit(X, y)
+            _, std = fitted.predict(X, return_std=True)
+            np.testing.assert_allclose(std.block().values, expected.block().values, rtol=1e-8)

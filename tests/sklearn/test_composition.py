@@ -272,6 +272,23 @@ def test_refusals(types_of_systems, parameters, message):
         CompositionRegressor(**parameters).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    ("fixed", "error", "message"),
+    [
+        ([1.0], TypeError, "must be a dict of numbers by type, or None, got list"),
+        ({"H": 1.0}, ValueError, "32-bit ints, got 'H'"),
+        ({1.5: 1.0}, ValueError, "32-bit ints, got 1.5"),
+        ({2**31: 1.0}, ValueError, "32-bit ints, got 2147483648"),
+        ({1: "a"}, TypeError, "must have numbers for the types, got 'a' for type 1"),
+        ({1: None}, TypeError, "must have numbers for the types, got None"),
+    ],
+)
+def test_refused_numbers(types_of_systems, fixed, error, message):
+    y = one_map(np.ones((12, 1)), Labels.range("system", 12))
+    with pytest.raises(error, match=message):
+        CompositionRegressor(fixed=fixed).fit(atoms_by_type(types_of_systems), y)
+
+
 def test_more_refusals(types_of_systems):
     X = atoms_by_type(types_of_systems)
     y = one_map(np.ones((13, 1)), Labels.range("system", 13))
@@ -281,3 +298,5 @@ def test_more_refusals(types_of_systems):
         CompositionRegressor().fit(np.ones((3, 2)), np.ones(3))
     with pytest.raises(NotFittedError):
         CompositionRegressor().predict(X)
+    with pytest.raises(ValueError, match="y to be passed, but the target y is None"):
+        CompositionRegressor().fit(X, None)

@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline, make_union
 
+import metatensor
 from metatensor import Labels, TensorBlock, TensorMap, o3
 from metatensor.sklearn import PCA, FPSSelector, Ridge, Rows, as_rows, make_scorer, rmse
 from metatensor.testing import check_gradients
@@ -304,3 +305,15 @@ def test_bad_input(spherical, array):
     broken[0].values[0] = np.nan
     with pytest.raises(ValueError, match="Input X contains NaN"):
         PCA().fit(broken)
+
+
+@pytest.mark.parametrize("svd_solver", SOLVERS)
+def test_refused_batches_do_not_count(features, svd_solver):
+    model = PCA(3, svd_solver=svd_solver).fit(features)
+    variance = model.explained_variance_.block().values
+    with pytest.raises(ValueError, match="`n_components` must be between 1 and"):
+        model.set_params(n_components=99).partial_fit(features)
+    nothing = metatensor.slice(features, "samples", Labels.empty(["system"]))
+    model.set_params(n_components=3).partial_fit(nothing)
+    np.testing.assert_allclose(model.explained_variance_.block().values, variance, rtol=1e-12)
+    assert model.n_samples_seen_.tolist() == [16]

@@ -161,6 +161,57 @@ def test_parity_errors(name):
         ParityDisplay.from_predictions([1.0, 2.0], {})
 
 
+PARITY_TYPES = {
+    "ax": ({"ax": 3}, "`ax` must be matplotlib Axes.*got numpy.int64"),
+    "titles": (
+        {"titles": "a"},
+        "`titles` must be a list with one entry for each panel, 1, got",
+    ),
+    "factors": ({"factors": 1000}, "`factors` must be a list with one entry .* got 1000"),
+    "gradients": ({"gradients": "positions"}, "`gradients` must be a list of names"),
+}
+
+
+@pytest.mark.parametrize("name", PARITY_TYPES)
+def test_parity_types(name):
+    options, message = PARITY_TYPES[name]
+    with pytest.raises(TypeError, match=message):
+        ParityDisplay.from_predictions([1.0], [2.0], **options)
+
+
+@pytest.mark.parametrize("estimator", [Ridge, [Ridge()], {"a": StandardScaler()}])
+def test_what_has_no_predictions(estimator, features, y):
+    with pytest.raises(TypeError, match="`estimator` must be a fitted estimator"):
+        ParityDisplay.from_estimator(estimator, features, y)
+
+
+def test_predictions_that_are_not_finite(models, features, y):
+    block = models["strong"].predict(features).block()
+    values = block.values.copy()
+    values[3] = np.nan
+    broken = TensorBlock(values, block.samples, block.components, block.properties)
+    with pytest.raises(ValueError, match="must be finite, there is NaN or infinity among the val"):
+        ParityDisplay.from_predictions(y, TensorMap(y.keys, [broken]), gradients=[])
+
+
+def test_legends_are_where_points_are_not():
+    """In the corner with no points; below, where there are many entries."""
+    for predicted, upper_left in (([3.0, 2.0], True), ([0.0, 2.0], False)):
+        display = ParityDisplay.from_predictions([1.0, 2.0], predicted)
+        box = legend_box(display)
+        assert (box.x0 < 0.5 < box.y1) == upper_left
+    many = ParityDisplay.from_predictions([1.0, 2.0], {str(n): [2.0, n] for n in range(9)})
+    assert legend_box(many).y1 < 0
+
+
+def legend_box(display):
+    """The place of the legend in units of its axes."""
+    (axis,) = display.axes_
+    display.figure_.draw_without_rendering()
+    box = axis.get_legend().get_window_extent()
+    return box.transformed(axis.transAxes.inverted())
+
+
 # ---- learning curves
 
 
@@ -250,6 +301,11 @@ def test_sizes(name, features, y):
         LearningCurveDisplay.from_estimator(Ridge(), X, y, train_sizes=SIZES[name], cv=2)
 
 
+def test_maps_can_not_be_cut(features, y):
+    with pytest.raises(TypeError, match="`X` must be Rows.*use `X, y = as_rows"):
+        LearningCurveDisplay.from_estimator(Ridge(), features, y)
+
+
 def test_scores(features, y):
     X, y = as_rows(features, y)
     with pytest.raises(ValueError, match="must be one of .*got 'nothing'"):
@@ -316,6 +372,27 @@ def test_bars(names):
 def test_no_blocks(names):
     display = SparsityDisplay.from_tensor(tensor(names, [], []))
     assert display.ax_.get_title() == "0 blocks, 0 values"
+
+
+def test_hundreds_of_blocks():
+    """Some labels, no texts, and a picture that is not larger than matplotlib can draw."""
+    several = [
+        (tensor(["a"], [[n] for n in range(350)], [1] * 350), "y"),
+        (tensor(["a", "b"], [(n, 0) for n in range(350)], [1] * 350), "y"),
+        (tensor(["a", "b"], [(0, n) for n in range(350)], [1] * 350), "x"),
+    ]
+    for blocks, direction in several:
+        display = SparsityDisplay.from_tensor(blocks)
+        assert max(display.figure_.get_size_inches()) < 80
+        assert display.texts_ == []
+        labels = getattr(display.ax_, f"get_{direction}ticklabels")()
+        assert [label.get_text() for label in labels] == [str(n) for n in range(0, 350, 4)]
+
+
+def test_one_block():
+    display = SparsityDisplay.from_tensor(tensor(["_"], [[0]], [2]))
+    assert display.ax_.get_title() == "1 block, 12 values"
+    assert display.ax_.get_ylabel() == ""
 
 
 def test_sparsity_of_rows(X):

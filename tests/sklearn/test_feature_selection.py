@@ -200,7 +200,7 @@ def test_values_of_all_libraries(make, xp):
 
 
 def test_bad_input(X, array):
-    with pytest.raises(ValueError, match="`threshold` must be a number from 0 on, got -1"):
+    with pytest.raises(ValueError, match="`threshold` must be finite and not negative, got -1"):
         VarianceThreshold(-1).fit(X)
     with pytest.raises(ValueError, match="no property of X has a variance above .*, 1000.0$"):
         VarianceThreshold(1000.0).fit(X)

@@ -373,7 +373,12 @@ def test_searched_in_a_pipeline(X, y):
         ({"gamma": -1.0}, ValueError, "`gamma` must be finite and not negative"),
         ({"gamma": "scale"}, TypeError, "`gamma` must be a number"),
         ({"coef0": np.inf}, ValueError, "`coef0` must be finite"),
-        ({"jitter": -1e-3}, ValueError, "`jitter` must be a number from 0 on"),
+        ({"coef0": "1"}, TypeError, "`coef0` must be a number, got str"),
+        ({"kernel": np.eye(2)}, ValueError, "`kernel` must be one of"),
+        ({"kernel": lambda x, z: np.inf * (x @ z.T)}, ValueError, "the kernel of X is not finite"),
+        ({"n_components": {"a": 3}}, ValueError, "must have an entry for each key"),
+        ({"jitter": -1e-3}, ValueError, "`jitter` must be finite and not negative"),
+        ({"jitter": np.inf}, ValueError, "`jitter` must be finite and not negative"),
     ],
 )
 def test_parameters_are_checked(X, parameters, error, message):

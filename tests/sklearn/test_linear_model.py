@@ -9,6 +9,7 @@ import sklearn.linear_model
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
+import metatensor
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import (
     KeysToProperties,
@@ -856,7 +857,7 @@ def test_arrays_give_what_scikit_learn_gives(shape, fit_intercept):
             ValueError,
             "`alpha_type` must be 'absolute' or 'relative', got 'half'",
         ),
-        ({"solver": "qr"}, ValueError, "`solver` must be one of .*, got 'qr'"),
+        ({"solver": "qr"}, ValueError, "`solver` must be 'auto', .*, got 'qr'"),
         (
             {"gradient_weights": -0.5},
             ValueError,
@@ -1001,6 +1002,7 @@ def test_other_features_than_in_fit(features, y, make):
     ("weights", "match"),
     [
         (np.ones(3), "sample_weight must have one entry for each row"),
+        (0.0, "sample_weight must have an entry above zero"),
         (-np.ones(16), "finite and not negative"),
         (np.full(16, np.nan), "finite and not negative"),
         (np.zeros(16), "an entry above zero"),
@@ -1118,10 +1120,29 @@ def test_bad_weights_of_values(features, y, make):
     with pytest.raises(ValueError, match=r"one property, or those of y, \(energy=1\) is missing"):
         Ridge().fit(features, y, sample_weight=weights)
     rng = np.random.default_rng(16)
-    weights = TensorBlock(rng.uniform(size=(16, 2)), block.samples, [], block.properties)
+    weights = TensorBlock(np.ones((16, 2)), block.samples, [], block.properties)
+    gradient = block.gradient("positions")
+    values = rng.uniform(size=(*gradient.values.shape[:-1], 2))
+    weights.add_gradient(
+        "positions",
+        TensorBlock(values, gradient.samples, gradient.components, block.properties),
+    )
     model = Ridge().partial_fit(features, y)
+    before = model.coef_.block().values
     with pytest.raises(ValueError, match="must not differ between the properties of y after"):
         model.partial_fit(features, y, sample_weight=make.one_block(weights))
+    # nothing of what was refused counts
+    model.partial_fit(*(no_samples(tensor) for tensor in (features, y)))
+    np.testing.assert_allclose(model.coef_.block().values, before, rtol=1e-12)
+
+
+def no_samples(tensor):
+    return metatensor.slice(tensor, "samples", Labels.empty(["system"]))
+
+
+def test_no_targets_given(features):
+    with pytest.raises(ValueError, match="y must be given, labelled data or an array, got None"):
+        Ridge().fit(features, None)
 
 
 def test_weights_of_the_rows_of_X(features, y):

@@ -155,6 +155,8 @@ def test_more_than_one_error(make):
     chosen = rmse(truth, prediction, keys={"o3_lambda": 1})
     assert chosen == pytest.approx(np.sqrt(errors[1].mean()))
     assert rmse(truth, prediction, keys=make.labels(["o3_lambda"], [[1]])) == chosen
+    first = rmse(truth, prediction, keys={"o3_lambda": 0})
+    assert rmse(truth, prediction, keys=0) == first
     # the mean is the reference of the invariant block only
     invariant, other = (block.values for block in truth)
     distances = [(invariant - invariant.mean(axis=0)) ** 2, other**2]

@@ -10,21 +10,23 @@ import zipfile
 import joblib
 import numpy as np
 import pytest
+import sklearn.linear_model
+import sklearn.preprocessing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import RandomForestRegressor, VotingRegressor
-from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler as PlainScaler
 from sklearn.utils import get_tags
 
 import metatensor
 import metatensor.sklearn
 from metatensor import Labels, MetatensorError, TensorBlock, TensorMap
 from metatensor.sklearn import (
+    AdditiveRegressor,
+    CalculatorTransformer,
     CompositionRegressor,
     DummyRegressor,
     KernelRidge,
@@ -33,13 +35,16 @@ from metatensor.sklearn import (
     MeanOverSamples,
     Normalizer,
     Ridge,
+    RidgeCV,
     Rows,
     SparseKernelRidge,
     StandardScaler,
     SumOverSamples,
+    TransformedTarget,
     VarianceThreshold,
     _kernels,
     _model_classes,
+    _model_reading,
     as_rows,
     load_model,
     save_model,
@@ -61,9 +66,9 @@ def pipeline():
 
 #: what estimators need that can not be made without parameters
 PARAMETERS = {
-    "AdditiveRegressor": [[("mean", DummyRegressor()), ("rest", Ridge(1e-3))]],
-    "BlockwiseRegressor": [LinearRegression()],
-    "BlockwiseTransformer": [PlainScaler()],
+    "AdditiveRegressor": [[("mean", DummyRegressor()), ("none", "drop"), ("rest", Ridge())]],
+    "BlockwiseRegressor": [sklearn.linear_model.Ridge()],
+    "BlockwiseTransformer": [sklearn.preprocessing.MinMaxScaler()],
     "KeysToProperties": [KEYS],
     "KeysToSamples": ["neighbor_type"],
     "KeysTransformer": [[("scale", StandardScaler(), {})]],
@@ -78,7 +83,11 @@ PUBLIC = [
     and issubclass(getattr(metatensor.sklearn, name), BaseEstimator)
 ]
 FROM_ATOMS = {
-    "CompositionRegressor": CompositionRegressor(),
+    "CompositionRegressor": CompositionRegressor(fixed={1: -0.5, 99: np.ones(1)}),
+    "baseline": TransformedTarget(
+        AdditiveRegressor([("atoms", CompositionRegressor()), ("rest", pipeline())]),
+        StandardScaler(with_mean=False),
+    ),
     "KeysToProperties": KeysToProperties(KEYS),
     "KeysToSamples": KeysToSamples("neighbor_type"),
     "KeysToSamples, ignoring": KeysToSamples("neighbor_type", unknown="ignore"),
@@ -92,6 +101,7 @@ TENSOR_MODELS = {
     **{type(estimator).__name__: estimator for estimator in PUBLIC},
     **FROM_ATOMS,
     "StandardScaler, block": StandardScaler(with_std="block"),
+    "RidgeCV, array": RidgeCV(np.logspace(-3, 1, 3)),
     "Ridge, balanced": Ridge(alpha=1e-3, gradient_weights="balanced", solver="lstsq"),
     "KernelRidge, polynomial": KernelRidge(kernel="poly", gamma=np.float32(0.5)),
 }
@@ -280,21 +290,16 @@ SIMPLE = {
     "float": 0.1,
     "zero": -0.0,
     "infinity": -np.inf,
-    "complex": 1 - 2j,
     "text": "Å \ud800 \x00",
-    "bytes": b"\x00\xff",
     "list": [1, [2.0, []]],
     "tuple": (1, (2, "a"), ()),
     "dict": {"type": 1, "": [2]},
-    "keys": {1: "a", (2, None): "b", 3.5: "c", entry(): "d", "e": "f", b"g": True},
+    "keys": {1: "a", (2, None): "b", 3.5: "c", entry(): "d", "e": "f"},
     "set": {1, "a"},
-    "frozenset": frozenset({(1, 2)}),
     "slice": slice(1, None, -2),
-    "range": range(3, 9, 2),
     "entry": entry(),
     "labels": Labels(["a"], np.array([[5], [2]])),
     "no labels": Labels.empty(["a", "b"]),
-    "dtype": np.dtype(np.float32),
     "class": _kernels.Kernel,
 }
 
@@ -307,15 +312,20 @@ def test_values(name):
     assert found == SIMPLE[name]
 
 
+def test_texts_of_arrays():
+    """As a grid of parameters has them that is an array."""
+    assert type(kept(np.str_("svd"))) is str
+
+
 def test_not_a_number():
     assert np.isnan(kept(float("nan")))
 
 
 NUMBERS = [np.float64(0.1), np.float32(0.1), np.float16(0.1), np.int8(-3), np.uint64(2**64 - 1)]
-NUMBERS += [np.bool_(True), np.complex64(1 + 0.1j), np.complex128(0.1j), np.float32("inf")]
+NUMBERS += [np.bool_(True), np.float32("inf")]
 
 
-@pytest.mark.parametrize("number", [*NUMBERS, np.str_("a")], ids=repr)
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
 def test_numbers(number):
     found = kept(number)
     assert type(found) is type(number)
@@ -325,11 +335,7 @@ def test_numbers(number):
 ARRAYS = {
     **{code: np.arange(6).reshape(2, 3).astype(code) for code in "?bhilBHILefdFD"},
     "U": np.array([["a", "Å\U0001f600"], ["", "abc"]]),
-    "S": np.array([b"a", b"\xffbc"]),
     "object": np.array(["a", None, 3, (1, 2.5), entry()], dtype=object),
-    "datetime": np.array(["2020-01-01", "NaT"], dtype="M8[D]"),
-    "timedelta": np.array([[1, 2]], dtype="m8[25s]"),
-    "long": np.array([1, 2], dtype=np.longdouble) / 3,
     "0-d": np.array(3.5),
     "empty": np.zeros((0, 4)),
     "5-d": np.zeros((1, 2, 1, 2, 1)),
@@ -392,13 +398,14 @@ def test_rows(X):
 
 def test_torch(y):
     torch = pytest.importorskip("torch")
-    for dtype in (torch.float64, torch.bfloat16, torch.int32, torch.complex64, torch.bool):
+    for dtype in (torch.float64, torch.float16, torch.int32, torch.complex64, torch.bool):
         tensor = torch.arange(6).reshape(2, 3).to(dtype)
         found = kept(tensor)
         assert found.dtype == dtype
         assert torch.equal(found, tensor)
     assert not kept(torch.ones(2, requires_grad=True)).requires_grad
-    assert kept(torch.float32) is torch.float32
+    with pytest.raises(TypeError, match="learnt_: files can not have arrays of dtype bfloat16"):
+        kept(torch.ones(2, dtype=torch.bfloat16))
     tensor = y.to(arrays="torch")
     found = kept(tensor)
     assert isinstance(found.block().gradient("strain").values, torch.Tensor)
@@ -408,19 +415,11 @@ def test_torch(y):
     assert torch.equal(kept(scattered), scattered)
 
 
-GENERATORS = ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"]
-
-
-@pytest.mark.parametrize("name", [*GENERATORS, "RandomState"])
-def test_random_states(name):
-    if name == "RandomState":
-        model = Ridge(alpha=np.random.RandomState(3))
-        model.alpha.normal(size=3)
-    else:
-        model = Ridge(alpha=np.random.Generator(getattr(np.random, name)(3)))
-        model.alpha.integers(9, dtype=np.int32)
+def test_random_states():
+    model = Ridge(alpha=np.random.RandomState(3))
+    model.alpha.normal(size=3)
     loaded = again(model)
-    assert type(loaded.alpha) is type(model.alpha)
+    assert type(loaded.alpha) is np.random.RandomState
     np.testing.assert_array_equal(loaded.alpha.normal(size=1000), model.alpha.normal(size=1000))
 
 
@@ -458,6 +457,15 @@ REFUSED = {
     "class": lambda: Mine,
     "int": lambda: Number(3),
     "estimator": lambda: RandomForestRegressor(),
+    "complex": lambda: 1 - 2j,
+    "complex number": lambda: np.complex64(1 - 2j),
+    "long number": lambda: np.longdouble(3),
+    "bytes": lambda: b"a",
+    "range": lambda: range(3),
+    "dtype": lambda: np.dtype(np.float32),
+    "dates": lambda: np.array(["2020-01-01"], dtype="M8[D]"),
+    "long": lambda: np.zeros(2, dtype=np.longdouble),
+    "generator": lambda: np.random.default_rng(0),
     "structured": lambda: np.zeros(2, dtype=[("a", "i4")]),
     "masked": lambda: np.ma.zeros(2),
     "module": lambda: np,
@@ -479,6 +487,9 @@ def test_messages_say_where():
     model = Pipeline([("a", StandardScaler()), ("b", Ridge(alpha=max))])
     message = r"Pipeline\.steps\[1\]\[1\]\.alpha: functions can not be saved.*builtin_function"
     with pytest.raises(TypeError, match=message):
+        saved(model)
+    model = make_pipeline(CalculatorTransformer(max, cutoff=3.0), Ridge())
+    with pytest.raises(TypeError, match=r"\.calculator: functions can not be saved.*builtin_func"):
         saved(model)
     model = Ridge()
     model.fit = 3
@@ -678,6 +689,15 @@ HOSTILE = {
     },
     "no name": (change_model(fitted={"a b": 3}), "can not have an attribute 'a b'"),
 }
+
+
+def random_state(kind, position):
+    """The state of a generator of random numbers in JSON."""
+    inner = {"type": "dict", "items": {"key": [0] * 624, "pos": position}}
+    state = {"type": "dict", "items": {"bit_generator": kind, "state": inner}}
+    return {"type": "random_state", "state": state}
+
+
 NODES = {
     "class of a record": ({"type": "record", "class": RIDGE, "fields": {}}, "is no record"),
     "fields of a record": ({"type": "record", "class": TARGET, "fields": {}}, "is no record"),
@@ -698,12 +718,9 @@ NODES = {
     "both": ({"type": "dict", "pairs": [], "items": {}}, "either items or pairs"),
     "items": ({"type": "dict", "items": [1]}, "a dict is required"),
     "float": ({"type": "float", "value": "3"}, "is not nan"),
-    "complex": ({"type": "complex", "real": 1, "imag": 0.0}, "a float is required"),
-    "range": ({"type": "range", "items": [0, 1.5, 1]}, "an? int is required"),
     "slice": ({"type": "slice", "items": [0]}, "3 entries"),
     "number": ({"type": "number", "dtype": "int8", "value": 300}, ""),
     "object number": ({"type": "number", "dtype": "object", "value": 3}, "no dtype"),
-    "torch dtype": ({"type": "torch_dtype", "name": "load"}, "no dtype 'load'"),
     "entry": ({"type": "entry", "names": ["a"], "values": [2**31]}, ""),
     "entry names": ({"type": "entry", "names": ["a b"], "values": [2]}, ""),
     "entry lengths": ({"type": "entry", "names": ["a", "b"], "values": [2]}, "2 entries"),
@@ -723,32 +740,11 @@ NODES = {
         "no name",
     ),
     "number too large": (float("1e308") * 10, "Infinity"),
-    "position of a generator": (
-        {
-            "type": "random_state",
-            "state": {
-                "type": "dict",
-                "items": {
-                    "bit_generator": "MT19937",
-                    "state": {"type": "dict", "items": {"key": [0] * 624, "pos": 10**9}},
-                },
-            },
-        },
-        "no state with pos",
-    ),
-    "kind of a generator": (
-        {"type": "generator", "state": {"type": "dict", "items": {"bit_generator": "bytes"}}},
-        "no generator 'bytes'",
-    ),
-    "state of a generator": (
-        {
-            "type": "generator",
-            "state": {
-                "type": "dict",
-                "items": {"bit_generator": "PCG64", "state": {"type": "dict", "items": {}}},
-            },
-        },
-        "",
+    "position of random numbers": (random_state("MT19937", 10**9), "no state of a generator"),
+    "kind of random numbers": (random_state("bytes", 0), "no state of a generator"),
+    "state of random numbers": (
+        {"type": "random_state", "state": {"type": "dict", "items": {}}},
+        "dict is required",
     ),
 }
 
@@ -809,10 +805,58 @@ def test_wrong_archives(y):
         "evil name": packed({**good, "../../evil": b""}),
         "twice": packed([*good.items(), *good.items()]),
         "bomb": packed({"model.json": b" " * 10_000_000}, zipfile.ZIP_DEFLATED),
+        "many bombs": together({f"data/{n}.npy": bytes(10_000_000) for n in range(3)}),
     }
     for data in members.values():
         with pytest.raises(MetatensorError):
             load_model(io.BytesIO(data))
+
+
+def together(members):
+    """Members that are compressed, the first one aside: each is no larger than the file."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number, (name, content) in enumerate(members.items()):
+            archive.writestr(name, content, zipfile.ZIP_DEFLATED if number else zipfile.ZIP_STORED)
+    return file.getvalue()
+
+
+def test_parts_that_are_compressed(y):
+    """A map is an archive in the archive; it may not become larger than it is either."""
+    content, file = bytes(metatensor.io.save_buffer(y)), io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as source,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in source.namelist():
+            archive.writestr(name, source.read(name) + bytes(10_000))
+    with zipfile.ZipFile(io.BytesIO(saved(hold(y)))) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    data = packed({**members, "data/0.mts": file.getvalue()})
+    with pytest.raises(MetatensorError, match="learnt_: its members are larger than the file"):
+        load_model(io.BytesIO(data))
+
+
+def test_one_part_in_many_forms(y):
+    """A file of a few bytes must not become many arrays."""
+
+    def change(description):
+        learnt = description["model"]["fitted"]["learnt_"]
+        blocks = [json.loads(json.dumps(learnt)) for _ in range(4)]
+        for order, block, part in zip("CFCF", blocks, "CCFF", strict=True):
+            block["layout"]["order"] = order
+            block["layout"]["gradients"]["strain"]["order"] = part
+        description["model"]["fitted"]["learnt_"] = blocks
+
+    with pytest.raises(MetatensorError, match="'data/0.mts' is there in too many forms"):
+        load_model(io.BytesIO(forged(change, hold(y.block()))))
+
+
+def test_many_texts(monkeypatch):
+    monkeypatch.setattr(_model_reading, "MAX_TEXT_BYTES", 1000)
+    node = MT | {"dtype": "U200", "items": ["a"]}
+    with pytest.raises(MetatensorError, match=r"alpha\[1\]: an array of texts .* not possible"):
+        load_model(io.BytesIO(with_alpha([node, node])))
 
 
 def fitted_bytes():

@@ -206,7 +206,7 @@ def test_pipelines_have_gradients(selector, features, y):
         (1.5, ValueError, "must be an int, a fraction between 0 and 1, None, or a dict"),
         (True, ValueError, "got True"),
         ("half", ValueError, "got 'half'"),
-        ([3], TypeError, "`n_to_select` must be a real number"),
+        ([3], ValueError, "must be an int, a fraction between 0 and 1, None, or a dict"),
         ({(1,): 3}, ValueError, "must have an entry for each key of X"),
     ],
 )

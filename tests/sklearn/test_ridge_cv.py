@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import sklearn.linear_model
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import (
     GroupKFold,
@@ -603,8 +604,17 @@ def test_bad_groups(features, y, make):
     ]
     tensor = TensorMap(keys, blocks)
     RidgeCV().fit(tensor, tensor)
-    with pytest.raises(ValueError, match="`groups` and `cv` need blocks with the same number"):
+    with pytest.raises(ValueError, match="`cv` for the rows .* needs blocks with the same samples"):
         RidgeCV(cv=2).fit(tensor, tensor)
+    other = Labels.range("system", 4).values[::-1]
+    blocks[1] = TensorBlock(
+        np.ones((4, 1)), make.labels(["system"], other), [], Labels.range("n", 1)
+    )
+    tensor = TensorMap(keys, blocks)
+    with pytest.raises(ValueError, match="`groups` for .* needs blocks with the same samples"):
+        RidgeCV().fit(tensor, tensor, groups=[0, 0, 1, 1])
+    with pytest.raises(ValueError, match="sample_weight for .* needs blocks with the same samples"):
+        RidgeCV().fit(tensor, tensor, sample_weight=np.ones(4))
 
 
 def test_scorers_are_functions_of_predictions():
@@ -633,6 +643,41 @@ def test_blocks_without_samples_or_properties(make, shape):
     for key, block in single.predict(X).items():
         np.testing.assert_allclose(prediction.block(key).values, block.values, rtol=1e-9)
         assert std.block(key).shape == block.shape
+        assert np.isnan(std.block(key).values).all() == (len(y.block(key).samples) == 0)
+
+
+@pytest.mark.parametrize("model", [Ridge(alpha_type="relative"), RidgeCV(alpha_type="relative")])
+@pytest.mark.parametrize("x", [0.0, 1.0])
+def test_relative_penalty_of_what_does_not_vary(model, x):
+    model = clone(model).set_params(compute_std=True).fit(np.full((5, 2), x), np.arange(5.0))
+    prediction, std = model.predict(np.full((1, 2), x), return_std=True)
+    np.testing.assert_allclose(prediction, 2.0)
+    np.testing.assert_allclose(std, np.sqrt(2.5 * 6 / 5))
+
+
+@pytest.mark.parametrize("model", [Ridge(compute_std=True), RidgeCV(compute_std=True)])
+def test_no_value_has_a_weight(features, y, model):
+    block = y.block()
+    shape = (len(block.samples), 1)
+    weight = TensorBlock(np.zeros(shape), block.samples, [], Labels.single())
+    for name, gradient in block.gradients():
+        ones = np.ones((*gradient.values.shape[:-1], 1))
+        part = TensorBlock(ones, gradient.samples, gradient.components, Labels.single())
+        weight.add_gradient(name, part)
+    model = clone(model).fit(features, y, sample_weight=TensorMap(y.keys, [weight]))
+    assert np.isnan(model.predict(features, return_std=True)[1].block().values).all()
+    nothing = TensorBlock(np.zeros(shape), block.samples, [], Labels.single())
+    values = TensorMap(y.keys, [TensorBlock(block.values, block.samples, [], block.properties)])
+    with pytest.raises(ValueError, match="sample_weight must have an entry above zero"):
+        model.fit(features, values, sample_weight=TensorMap(y.keys, [nothing]))
+
+
+def test_scores_that_are_no_numbers(features, y):
+    model = RidgeCV(scoring=lambda *_: np.nan)
+    with pytest.raises(ValueError, match="`scoring` must give a number for one of `alphas`"):
+        model.fit(features, y)
+    with pytest.raises(TypeError, match="`scoring` must be the name of a metric, got float"):
+        RidgeCV(scoring=1.0).fit(features, y)
 
 
 def test_fitted_models_are_small(features, y):

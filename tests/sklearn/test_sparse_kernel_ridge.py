@@ -22,6 +22,7 @@ from metatensor.sklearn import (
     Rows,
     SparseKernelRidge,
     SumOverSamples,
+    _alignment,
     as_rows,
 )
 
@@ -242,6 +243,19 @@ def test_gradients_may_count_nothing(X, y, make):
     assert list(found.gradient_weights_) == ["positions"]
     with pytest.raises(ValueError, match=r"gradients with respect to \['positions', 'strain'\]"):
         sparse().fit(remove_gradients(X), y)
+
+
+def test_gradients_without_rows_say_nothing(X, y):
+    block = y.block()
+    lone = TensorBlock(block.values, block.samples, block.components, block.properties)
+    for name, gradient in block.gradients():
+        lone.add_gradient(name, _alignment.take_samples(gradient, np.arange(0)))
+    found = sparse(compute_std=True).fit(X, TensorMap(y.keys, [lone]))
+    expected = sparse(compute_std=True, gradient_weights=0).fit(X, y)
+    for first, second in zip(
+        found.predict(X, return_std=True), expected.predict(X, return_std=True), strict=True
+    ):
+        np.testing.assert_allclose(first.block().values, second.block().values, rtol=1e-9)
 
 
 def test_a_function_as_kernel_learns_values(X, y):

@@ -381,8 +381,8 @@ def _axes(block: TensorBlock) -> tuple[Any, ...]:
 def check_standard_deviation(estimator: Any, data: Data) -> None:
     """`predict(X, return_std=True)` adds deviations labelled as the values, without gradients."""
     model = seeded(estimator)
-    if "compute_std" in model.get_params():
-        model.set_params(compute_std=True)
+    names = [name for name in model.get_params() if name.split("__")[-1] == "compute_std"]
+    model.set_params(**dict.fromkeys(names, True))
     model.fit(data.X, data.y)
     prediction, std = model.predict(data.X, return_std=True)
     expected = model.predict(data.X)
