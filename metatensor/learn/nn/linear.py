@@ -16,6 +16,21 @@ from metatensor.learn.nn._keyed import (
     out_features_per_key,
     per_key,
 )
+from metatensor.learn.nn.module_map import ModuleMap
+
+
+def from_weights(
+    in_keys: Labels, weights: Sequence[Any], biases: Sequence[Any], out_properties: Sequence[Labels]
+) -> ModuleMap:
+    """Make linear layers with copies of given arrays, (n_out, n_in) and (n_out,) or None."""
+    layers = []
+    for weight, bias in zip(weights, biases):
+        layer = torch.nn.utils.skip_init(torch.nn.Linear, *weight.shape[::-1], bias is not None)  # type: ignore[no-untyped-call]
+        layer.weight = torch.nn.Parameter(torch.as_tensor(weight).clone())
+        if bias is not None:
+            layer.bias = torch.nn.Parameter(torch.as_tensor(bias).clone())
+        layers.append(layer)
+    return ModuleMap(in_keys, layers, out_properties)
 
 
 class _LinearModule(KeyedModule):

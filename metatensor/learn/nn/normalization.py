@@ -63,14 +63,14 @@ class _LayerNorm(_ScaledNorm):
         variance = (centered * centered).mean(dim=axes, keepdim=True)
         if self.mean:
             values = centered
-        return self._affine(values * torch.rsqrt(variance + self.eps))
+        return self._affine(values / torch.sqrt(variance + self.eps))
 
 
 class _RMSNorm(_ScaledNorm):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         axes = tuple(range(1, values.ndim))
         square = (values * values).sum(dim=axes, keepdim=True) / values.shape[-1]
-        return self._affine(values * torch.rsqrt(square + self.eps))
+        return self._affine(values / torch.sqrt(square + self.eps))
 
 
 def _layer_norms(
