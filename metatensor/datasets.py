@@ -176,7 +176,8 @@ def radial_descriptor(
         \frac{1 + \cos(\pi r_{ij} / r_c)}{2}
 
     with :math:`r_n` evenly spaced from 1.5 Å up to one spacing :math:`\sigma` below the cutoff
-    :math:`r_c`.
+    :math:`r_c`. Shorter distances, as those of bonds with hydrogen, are only on the flank of the
+    first function: these features are made for metals.
 
     Gradients: the true derivatives, ``positions`` with respect to the coordinates of every atom
     (moving together with its images) and ``strain`` with respect to the matrix

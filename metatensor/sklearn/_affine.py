@@ -12,8 +12,10 @@ Array = npt.NDArray[np.float64]
 
 #: how many rows are looked at
 _N_ROWS = 1000
-#: by how much an affine function may differ from what was found, relative to its largest values
+#: by how much an affine function may differ from what was found, relative to its largest change
 _TOLERANCE = 1e-7
+#: and relative to its largest values, which may be a shift
+_ROUNDING = 1e-12
 
 
 class AffineMap(NamedTuple):
@@ -27,8 +29,9 @@ def affine_map(function: Callable[[Array], Any], rows: Array) -> AffineMap | Non
     """Return the matrix of a function, or None if it is not affine.
 
     The matrix is found from the function at zero and at one point on the axis of each feature. It
-    must give the function at the opposite points, at rows, and at minus those rows: what is only
-    piecewise linear, such as a tree or what is clipped, is found out.
+    must give the function at the opposite points, at rows, at minus those rows, and at a third of
+    them: what is only piecewise linear, such as a tree or what is clipped, is found out, and so is
+    what is odd, such as a hyperbolic tangent, from a single row.
 
     Parameters
     ----------
@@ -42,20 +45,21 @@ def affine_map(function: Callable[[Array], Any], rows: Array) -> AffineMap | Non
     scales = np.abs(rows).max(axis=0, initial=0.0)
     scales[scales == 0] = 1.0
     axes = np.diag(scales)
+    probes = (-axes, rows, -rows, rows / 3)
     try:
         origin, along, *others = (
-            matrix_of(function(points))
-            for points in (np.zeros_like(axes[:1]), axes, -axes, rows, -rows)
+            matrix_of(function(points)) for points in (np.zeros_like(axes[:1]), axes, *probes)
         )
     except ValueError:  # it does not take such rows
         return None
     if len(along) != len(axes):  # it loses rows
         return None
     matrix = (along - origin) / scales[:, None]
-    for points, values in zip((-axes, rows, -rows), others, strict=True):
+    for points, values in zip(probes, others, strict=True):
         expected = points @ matrix + origin
-        largest = max(np.abs(values).max(initial=0.0), np.abs(along).max(initial=0.0))
-        if not np.abs(values - expected).max(initial=0.0) <= _TOLERANCE * largest:
+        change = max(np.abs(part - origin).max(initial=0.0) for part in (values, along))
+        limit = _TOLERANCE * change + _ROUNDING * np.abs(values).max(initial=0.0)
+        if not np.abs(values - expected).max(initial=0.0) <= limit:
             return None
     return AffineMap(matrix, origin[0])
 

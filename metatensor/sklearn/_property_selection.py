@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _alignment, _base
-from metatensor.sklearn._transformation import TensorTransformer, feature_names
+from metatensor.sklearn._transformation import TensorTransformer
 from metatensor.tensor import TensorMap
 
 Mask = npt.NDArray[np.bool_]
@@ -23,17 +23,17 @@ class PropertySelector(TensorTransformer, SelectorMixin):
     support_: dict[LabelsEntry, Labels] | Mask
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_kept")
+        return hasattr(self, "_labels_out")
 
     def _keep(self, tensor: TensorMap, masks: list[Mask]) -> None:
         """Remember which properties of each block are kept."""
         self._mask = np.concatenate(masks)
         self._properties = {key: block._properties for key, block in tensor.items()}
-        self._kept = {
+        self._labels_out = {
             key: properties._like(properties._table[mask])
             for (key, properties), mask in zip(self._properties.items(), masks, strict=True)
         }
-        self.support_ = self._kept if self._is_labelled else self._mask
+        self.support_ = self._labels_out if self._is_labelled else self._mask
 
     def get_support(self, indices: bool = False) -> npt.NDArray[Any]:
         """Return which properties are kept, those of all blocks one after the other.
@@ -70,7 +70,7 @@ class PropertySelector(TensorTransformer, SelectorMixin):
 
         """
         tensor = _base.to_tensor(self._labelled_features(X))
-        return self._with_properties(X, tensor, self._kept)
+        return self._with_properties(X, tensor, self._labels_out)
 
     def inverse_transform(self, X: Any) -> Any:
         """Fill in zeros for the properties that were left out.
@@ -87,8 +87,12 @@ class PropertySelector(TensorTransformer, SelectorMixin):
 
         """
         check_is_fitted(self)
-        tensor = self._transformed(X, self._kept)
+        tensor = self._transformed(X, self._labels_out)
         return self._with_properties(X, tensor, self._properties)
+
+    def _column_names(self, input_features: Any) -> npt.NDArray[np.object_]:
+        names: npt.NDArray[np.object_] = SelectorMixin.get_feature_names_out(self, input_features)
+        return names
 
     def _with_properties(
         self, X: Any, tensor: TensorMap, properties: dict[LabelsEntry, Labels]
@@ -96,25 +100,4 @@ class PropertySelector(TensorTransformer, SelectorMixin):
         blocks = [
             _alignment.take_properties(block, properties[key]) for key, block in tensor.items()
         ]
-        if not _base.is_tensor(X):
-            return blocks[0]._values
-        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
-
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return the names of the properties that are kept.
-
-        Parameters
-        ----------
-        input_features : sequence of str, optional
-            names of the columns of arrays; not used for labelled data
-
-        Returns
-        -------
-        array of str, (n_kept_features,)
-
-        """
-        check_is_fitted(self)
-        if self._is_labelled:
-            return feature_names(self._kept)
-        names: npt.NDArray[np.object_] = super().get_feature_names_out(input_features)
-        return names
+        return self._in_container(X, tensor, blocks)

@@ -56,9 +56,7 @@ class Layout:
         """Return what is to be predicted, (n_rows, n_targets)."""
         n_targets = len(self.block._properties)
         parts = [_base.to_float64(part._values) for part in self.parts.values()]
-        return np.concatenate(
-            [_arrays.to_host(part).reshape(math.prod(part.shape[:-1]), n_targets) for part in parts]
-        )
+        return np.concatenate([_arrays.to_host(part).reshape(-1, n_targets) for part in parts])
 
     def fill(self, dual: _arrays.Array) -> TensorBlock:
         """Return numbers for the rows (n_rows, n_targets) as a block like that of y."""
@@ -241,10 +239,10 @@ class KernelBlock:
             for m, right in enumerate(samples.gradient_groups(n)):
                 across = _sample_sums.Across(right)
                 columns = right.rows.reshape(-1)
-                for piece in pieces:
-                    sums = _arrays.to_host(_sample_sums.gradient_sums(self._kernel, piece, across))
-                    part = sums.transpose(1, 0, 2).reshape(len(piece.rows), len(columns))
-                    _add(half, piece.rows, columns, part if m else 0.5 * part)
+                for x, u, piece_rows in pieces:
+                    sums = _arrays.to_host(_sample_sums.gradient_sums(self._kernel, x, u, across))
+                    part = sums.transpose(1, 0, 2).reshape(len(piece_rows), len(columns))
+                    _add(half, piece_rows, columns, part if m else 0.5 * part)
 
     def cross(self, block: TensorBlock, owners: Positions, n_owners: int) -> tuple[Matrix, Matrix]:
         """Return the kernel of new rows with all rows, and with themselves."""
@@ -423,8 +421,7 @@ def _along(gradient: TensorBlock, slopes: list[_arrays.Array], properties: Label
             taken = values[chunk, ...] * _arrays.take(slope, samples[chunk])[axes]
             part.append(xp.sum(taken, axis=-1, keepdims=True))
     columns = [xp.concat(part, axis=0) for part in parts]
-    joined = xp.concat(columns, axis=-1) if columns else values[..., :0]
-    products = _like(joined, gradient, len(properties))
+    products = _like(xp.concat(columns, axis=-1), gradient, len(properties))
     return TensorBlock._of(products, gradient._samples, gradient._components, properties)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _array_groups, _arrays
+from metatensor import _arrays
 from metatensor.sklearn import _base, _kernels
 
 Array = _arrays.Array
@@ -26,8 +26,6 @@ Positions = npt.NDArray[np.intp]
 GROUP_SAMPLES, PIECE_SAMPLES = 1024, 128
 #: how much larger a group may be than what is in it, if it is not a small one
 MOST_FILLED, SMALL_BYTES = 1.2, 1 << 16
-#: directions are multiplied without their zeros where samples have fewer than this part of them
-DENSE = 0.5
 
 
 class Directions(NamedTuple):
@@ -47,8 +45,8 @@ class Group(NamedTuple):
     directions: Array | None  # (n_pieces, n_rows, n_samples, n_features)
     rows: Positions  # (n_pieces, n_rows)
 
-    def pieces(self, n_rows: int) -> Iterator[Piece]:
-        """Go through the pieces, without what was filled up.
+    def pieces(self, n_rows: int) -> Iterator[tuple[Array, Array, Positions]]:
+        """Go through samples, directions and rows of each piece, without what was filled up.
 
         Parameters
         ----------
@@ -58,52 +56,10 @@ class Group(NamedTuple):
         """
         assert self.directions is not None
         sizes = _arrays.to_host(self.there).sum(axis=1).astype(int)
-        for number, size in enumerate(sizes.tolist()):
-            kept = np.flatnonzero(self.rows[number] < n_rows)
-            u = _arrays.take(self.directions[number, :, :size, :], kept)
-            yield Piece(self.x[number, :size, :], u, self.rows[number, kept])
-
-
-class Piece:
-    """The directions of some samples, without those that are zero if most are.
-
-    Parameters
-    ----------
-    x : array, (n_samples, n_features)
-    u : array, (n_rows, n_samples, n_features)
-        directions
-    rows : array of int, (n_rows,)
-        what they belong to
-
-    """
-
-    def __init__(self, x: Array, u: Array, rows: Positions) -> None:
-        xp = _arrays.namespace(u)
-        self.x, self.rows = x, rows
-        there = _arrays.to_host(xp.any(u != 0, axis=2))
-        most = int(there.sum(axis=0).max(initial=0))
-        n_rows, n_samples, n_features = u.shape
-        self._places: Positions | None = None  # of the directions of each sample, (n_samples, most)
-        if most < DENSE * n_rows:
-            # those that are zero come last, and fill up what has less than the most
-            self._places = np.argsort(~there, axis=0, kind="stable")[:most].T
-            taken = (self._places * n_samples + np.arange(n_samples)[:, None]).reshape(-1)
-            u = _arrays.take(xp.reshape(u, (n_rows * n_samples, n_features)), taken)
-            self._u = xp.reshape(u, (n_samples, most, n_features))
-        else:
-            self._u = xp.reshape(u, (n_rows, n_samples * n_features))
-
-    def times(self, slopes: Array) -> Array:
-        """Return the products (n, n_rows, n_columns) with (n, n_samples, n_features, n_columns)."""
-        xp = _arrays.namespace(slopes)
-        n, n_samples, n_features, n_columns = slopes.shape
-        if self._places is None:
-            return self._u @ xp.reshape(slopes, (n, n_samples * n_features, n_columns))
-        products = xp.permute_dims(self._u @ slopes, (1, 2, 0, 3))
-        products = xp.reshape(products, (self._places.size, n * n_columns))
-        groups = self._places.reshape(-1)
-        sums = _array_groups.segment_sum(products, groups, len(self.rows))
-        return xp.permute_dims(xp.reshape(sums, (len(self.rows), n, n_columns)), (1, 0, 2))
+        for piece, size in enumerate(sizes.tolist()):
+            kept = np.flatnonzero(self.rows[piece] < n_rows)
+            u = _arrays.take(self.directions[piece, :, :size, :], kept)
+            yield self.x[piece, :size, :], u, self.rows[piece, kept]
 
 
 class _Plan(NamedTuple):
@@ -346,20 +302,22 @@ class Across:
         self.zv = (group.x[:, :, None, :] @ self.v)[:, :, 0, :]
 
 
-def gradient_sums(kernel: _kernels.Kernel, piece: Piece, across: Across) -> Array:
+def gradient_sums(kernel: _kernels.Kernel, x: Array, u: Array, across: Across) -> Array:
     """Return sum_ij d2k(x_i, z_j) along u_ai and v_bj, (n_right, n_rows, n_rows of right).
 
     Parameters
     ----------
     kernel : Kernel
-    piece : Piece
+    x : array, (n_samples, n_features)
+        samples of one piece
+    u : array, (n_rows, n_samples, n_features)
+        their directions
     across : Across
         the other group
 
     """
-    x = piece.x
     xp = _arrays.namespace(x)
-    n_x, n_features = x.shape
+    (n_x, n_features), n_rows = x.shape, u.shape[0]
     n_right, n_z, _, n_columns = across.v.shape
     C, D, E, F, G = (
         term
@@ -383,7 +341,8 @@ def gradient_sums(kernel: _kernels.Kernel, piece: Piece, across: Across) -> Arra
         slopes = slopes + x[:, :, None] * (E[:, :, None, :] @ xv)
     if not _kernels.is_zero(G):
         slopes = slopes + x[:, :, None] * (G @ across.zv)[:, :, None, :]
-    return piece.times(slopes)
+    slopes = xp.reshape(slopes, (n_right, n_x * n_features, n_columns))
+    return xp.reshape(u, (n_rows, n_x * n_features)) @ slopes
 
 
 def _flat(array: Array) -> Array:

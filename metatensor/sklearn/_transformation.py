@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
@@ -22,6 +22,9 @@ class TensorTransformer(TransformerMixin, _base.TensorEstimator):
 
     ``set_output`` wraps arrays in data frames, as for any transformer, and no labelled data.
     """
+
+    #: the properties of each block after `transform`
+    _labels_out: dict[LabelsEntry, Labels]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -68,6 +71,40 @@ class TensorTransformer(TransformerMixin, _base.TensorEstimator):
         block = _alignment.with_properties(tensor._blocks[0], properties)
         return TensorMap._of(tensor._keys, [block])
 
+    def _in_container(self, X: Any, tensor: TensorMap, blocks: list[TensorBlock]) -> Any:
+        """Return the blocks that X, which is this tensor, became, in the container of X."""
+        if not _base.is_tensor(X):
+            return blocks[0]._values
+        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return the names of the properties after `transform`, such as "center_type=29:n=3".
+
+        Parameters
+        ----------
+        input_features : sequence of str, optional
+            names of the columns of arrays; not used for labelled data
+
+        Returns
+        -------
+        array of str, (n_features_out,)
+
+        """
+        check_is_fitted(self)
+        if self._is_labelled:
+            return feature_names(self._output_labels())
+        return self._column_names(input_features)
+
+    def _output_labels(self) -> dict[LabelsEntry, Labels]:
+        return self._labels_out
+
+    def _column_names(self, input_features: Any) -> npt.NDArray[np.object_]:
+        """Return the names of the columns for arrays: by default those of the input."""
+        names: npt.NDArray[np.object_] = OneToOneFeatureMixin.get_feature_names_out(
+            self, input_features
+        )
+        return names
+
     def set_output(self, *, transform: str | None = None) -> TensorTransformer:
         """Say in which container arrays come out; labelled data stay as they are.
 
@@ -89,26 +126,11 @@ class TensorTransformer(TransformerMixin, _base.TensorEstimator):
         return self
 
 
-class OneToOneTransformer(OneToOneFeatureMixin, TensorTransformer):
+class OneToOneTransformer(TensorTransformer):
     """Base of transformers of labelled data or arrays that keep the properties."""
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return the names of the properties, which are those of the input.
-
-        Parameters
-        ----------
-        input_features : sequence of str, optional
-            names of the columns of arrays; not used for labelled data
-
-        Returns
-        -------
-        array of str, (n_features,)
-
-        """
-        if self._is_labelled:
-            return feature_names(self.feature_labels_in_)
-        names: npt.NDArray[np.object_] = super().get_feature_names_out(input_features)
-        return names
+    def _output_labels(self) -> dict[LabelsEntry, Labels]:
+        return self.feature_labels_in_
 
 
 class LabelTransformer(TransformerMixin, _base.TensorEstimator):

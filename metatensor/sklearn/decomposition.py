@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
-from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_is_fitted
 
 from metatensor import _arrays
@@ -18,7 +17,7 @@ from metatensor.sklearn import _base, _selection
 from metatensor.sklearn._counts import is_fraction, limited
 from metatensor.sklearn._least_squares import NormalEquations, TriangularRows
 from metatensor.sklearn._moments import folded_rows
-from metatensor.sklearn._transformation import TensorTransformer, feature_names
+from metatensor.sklearn._transformation import TensorTransformer
 from metatensor.tensor import TensorMap
 
 Array = npt.NDArray[np.float64]
@@ -26,7 +25,7 @@ Array = npt.NDArray[np.float64]
 EPSILON = float(np.finfo(np.float64).eps)
 
 
-class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
+class PCA(TensorTransformer):
     """Project properties on the directions of largest variance, block by block.
 
     Blocks that are not invariant to rotations (with a component axis of more than one entry,
@@ -151,7 +150,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
             rows and properties, in any block
 
         """
-        for name in ("_sums", "_kept"):
+        for name in ("_sums", "_labels_out"):
             self.__dict__.pop(name, None)
         return self._finish(self._add(X, at_once=True))
 
@@ -211,7 +210,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         return self
 
     def _set_learnt(self, spectra: list[_Spectrum]) -> None:
-        self._kept = {
+        self._labels_out = {
             key: Labels.range("component", len(part.squares))
             for key, part in self._projections.items()
         }
@@ -220,7 +219,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         self.explained_variance_ratio_ = self._of_components([part.ratio for part in spectra])
         self.singular_values_ = self._of_components([np.sqrt(part.squares) for part in spectra])
         components = [self._like_X(part.components) for part in spectra]
-        counts = {key: len(kept) for key, kept in self._kept.items()}
+        counts = {key: len(kept) for key, kept in self._labels_out.items()}
         if not self._is_labelled:
             self.components_ = components[0]
             (self.n_samples_seen_,), (self.n_components_,) = self._n_rows.values(), counts.values()
@@ -228,7 +227,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         blocks = [
             TensorBlock._of(values, samples, (), properties)
             for values, samples, properties in zip(
-                components, self._kept.values(), self.feature_labels_in_.values(), strict=True
+                components, self._labels_out.values(), self.feature_labels_in_.values(), strict=True
             )
         ]
         self.components_ = TensorMap._of(self._keys, blocks)
@@ -239,15 +238,15 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         return _arrays.from_host(part, self._empty)
 
     def _of_components(self, parts: list[Array]) -> Any:
-        return self._learnt(self._keys, [self._like_X(p) for p in parts], self._kept.values())
+        return self._learnt(self._keys, [self._like_X(p) for p in parts], self._labels_out.values())
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_kept")
+        return hasattr(self, "_labels_out")
 
-    @property
-    def _n_features_out(self) -> int:
-        """Number of directions, for names of columns."""
-        return sum(map(len, self._kept.values()))
+    def _column_names(self, input_features: Any) -> npt.NDArray[np.object_]:
+        """Return "pca0", "pca1"..."""
+        (components,) = self._labels_out.values()
+        return np.array([f"pca{n}" for n in range(len(components))], dtype=object)
 
     def transform(self, X: Any) -> Any:
         """Project on the directions.
@@ -268,7 +267,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         for key, block in tensor.items():
             part = self._projections[key]
             matrix = part.components.T * (part.whitening if self.whiten else 1.0)
-            blocks.append(_projected(block, self._kept[key], matrix, before=-part.mean))
+            blocks.append(_projected(block, self._labels_out[key], matrix, before=-part.mean))
         return self._in_container(X, tensor, blocks)
 
     def inverse_transform(self, X: Any) -> Any:
@@ -286,7 +285,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
 
         """
         check_is_fitted(self)
-        tensor = self._transformed(X, self._kept)
+        tensor = self._transformed(X, self._labels_out)
         blocks = []
         for key, block in tensor.items():
             part = self._projections[key]
@@ -294,29 +293,6 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
             matrix = part.components * scale
             blocks.append(_projected(block, self._properties[key], matrix, after=part.mean))
         return self._in_container(X, tensor, blocks)
-
-    def _in_container(self, X: Any, tensor: TensorMap, blocks: list[TensorBlock]) -> Any:
-        if not _base.is_tensor(X):
-            return blocks[0]._values
-        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
-
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return the names of the directions: "pca0"... for arrays.
-
-        Parameters
-        ----------
-        input_features : sequence of str, optional
-            not used
-
-        Returns
-        -------
-        array of str, (n_components,)
-
-        """
-        if self._is_labelled:
-            return feature_names(self._kept)
-        names: npt.NDArray[np.object_] = super().get_feature_names_out(input_features)
-        return names
 
 
 class _Spectrum(NamedTuple):

@@ -101,7 +101,7 @@ class VarianceThreshold(PropertySelector):
 
         """
         _base.check_not_negative(self.threshold, "threshold", "a number")
-        self.__dict__.pop("_kept", None)
+        self.__dict__.pop("_labels_out", None)
         tensor = _base.to_tensor(self._labelled_features(X, reset=True))
         _base.check_finite(tensor, "X")
         variances = [_variance(key, block) for key, block in tensor.items()]
@@ -162,7 +162,7 @@ class _ChosenProperties(PropertySelector):
             if a parameter is not possible, or nothing can be chosen
 
         """
-        self.__dict__.pop("_kept", None)
+        self.__dict__.pop("_labels_out", None)
         tensor = _base.to_tensor(self._labelled_features(X, reset=True))
         _base.check_finite(tensor, "X")
         limits = [len(block._properties) for block in tensor]

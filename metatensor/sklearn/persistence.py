@@ -140,7 +140,7 @@ def load_model(path: Any) -> Any:
 
     """
     with _files.io_errors(path), _files.opened(path) as source:
-        decoder = None
+        decoder, description = None, {}
         try:
             archive = ArchiveReader(source.size, source.data, source.readinto)
             decoder = _model_reading.Decoder(archive, source.size)
@@ -157,8 +157,17 @@ def load_model(path: Any) -> Any:
             where = "".join(decoder.where) + ": " if decoder and decoder.where else ""
             raise _checks.MetatensorError(
                 f"serialization format error: unable to load a model from {source.name}: "
-                f"{where}{_text(error)}"
+                f"{where}{_text(error)}{_writer(description)}"
             ) from error
+
+
+def _writer(description: dict[str, Any]) -> str:
+    """Tell which version wrote a file, if it is not this one."""
+    writer, own = description.get("written_by"), sys.modules["metatensor"].__version__
+    version = writer.get("metatensor") if isinstance(writer, dict) else None
+    if not isinstance(version, str) or version == own:
+        return ""
+    return f"; the file was written by version {version[:40]!r} of metatensor, this is {own}"
 
 
 def _text(error: BaseException) -> str:

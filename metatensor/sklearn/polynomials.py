@@ -10,16 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import OneToOneFeatureMixin
-from sklearn.utils.validation import check_is_fitted
 
 from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
 from metatensor.operations._blockwise import refuse_nested
 from metatensor.sklearn import _base, _selection
-from metatensor.sklearn._transformation import TensorTransformer, feature_names
-from metatensor.tensor import TensorMap
+from metatensor.sklearn._transformation import TensorTransformer
 
 Positions = npt.NDArray[np.intp]
 
@@ -202,27 +199,11 @@ class PolynomialFeatures(TensorTransformer):
             _multiplied(block, self._factors[key], self._labels_out[key])
             for key, block in tensor.items()
         ]
-        if not _base.is_tensor(X):
-            return blocks[0]._values
-        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
+        return self._in_container(X, tensor, blocks)
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return the names of the products, such as "x0^2" or "x0 x1" for arrays.
-
-        Parameters
-        ----------
-        input_features : sequence of str, optional
-            names of the columns of arrays; not used for labelled data
-
-        Returns
-        -------
-        array of str, (n_output_features,)
-
-        """
-        check_is_fitted(self)
-        if self._is_labelled:
-            return feature_names(self._labels_out)
-        names = OneToOneFeatureMixin.get_feature_names_out(self, input_features)
+    def _column_names(self, input_features: Any) -> npt.NDArray[np.object_]:
+        """Return names such as "x0^2" or "x0 x1"."""
+        names = super()._column_names(input_features)
         (products,) = self._factors.values()
         texts = [_product_name(names[row]) for factors in products for row in factors]
         return np.array(texts, dtype=object)

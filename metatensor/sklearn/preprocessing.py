@@ -17,7 +17,6 @@ from metatensor.operations._blockwise import on_blocks, refuse_nested
 from metatensor.sklearn import _base, _matching
 from metatensor.sklearn._moments import Moments
 from metatensor.sklearn._transformation import OneToOneTransformer
-from metatensor.tensor import TensorMap
 
 Array = npt.NDArray[np.float64]
 
@@ -226,9 +225,7 @@ class StandardScaler(OneToOneTransformer):
                     partial(on_gradients, scale=scale),
                 )
             )
-        if not _base.is_tensor(X):
-            return blocks[0]._values
-        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
+        return self._in_container(X, tensor, blocks)
 
 
 class Normalizer(OneToOneTransformer):
@@ -323,14 +320,8 @@ class Normalizer(OneToOneTransformer):
         if not hasattr(self, "n_features_in_"):
             return clone(self).fit(X).transform(X)
         self._check_container(X)
-        if not _base.is_tensor(X):
-            matrix = _base.to_tensor(self._labelled_features(X))
-            return on_blocks(_normalized, matrix).block()._values
-        tensor = _base.to_tensor(X)
-        normalized = on_blocks(_normalized, tensor)
-        return _base.like_container(
-            X, TensorMap._of(normalized._keys, normalized._blocks, tensor._info)
-        )
+        tensor = _base.to_tensor(X if _base.is_tensor(X) else self._labelled_features(X))
+        return self._in_container(X, tensor, on_blocks(_normalized, tensor)._blocks)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

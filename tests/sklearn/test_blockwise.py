@@ -59,6 +59,8 @@ def two_blocks(rng, n_targets=1, components=0, linear=True):
         (lambda x: x @ np.arange(6.0).reshape(3, 2) + [1, -2], True),
         (lambda x: np.zeros((len(x), 1)), True),
         (lambda x: x[:, 0] - 1e6, True),
+        (lambda x: 1e-3 * x[:, 1] - 1e6, True),
+        (lambda x: 1e-3 * np.sign(x[:, 1]) - 1e6, False),
         (lambda x: x**2, False),
         (lambda x: np.abs(x), False),
         (lambda x: np.maximum(x, 0), False),
@@ -74,6 +76,12 @@ def test_affine_functions(function, is_affine):
     if found is not None:
         expected = function(rows).reshape(20, -1)
         np.testing.assert_allclose(rows @ found.matrix + found.shift, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("function", [np.tanh, np.arcsinh, lambda x: x**3])
+def test_odd_functions_of_one_row(function):
+    """At 0, x and -x they are a line."""
+    assert affine_map(function, np.array([[0.7, -2.0]])) is None
 
 
 # ---- regressors

@@ -298,5 +298,5 @@ def test_more_refusals(types_of_systems):
         CompositionRegressor().fit(np.ones((3, 2)), np.ones(3))
     with pytest.raises(NotFittedError):
         CompositionRegressor().predict(X)
-    with pytest.raises(ValueError, match="y to be passed, but the target y is None"):
+    with pytest.raises(ValueError, match="y must be given"):
         CompositionRegressor().fit(X, None)

@@ -460,12 +460,10 @@ def test_order_of_blocks_and_samples_does_not_count(X, y, make, kernel):
 
 
 @by_kernel
-@pytest.mark.parametrize("dense", [0.0, 2.0])
-def test_sizes_of_groups_do_not_count(X, y, monkeypatch, kernel, dense):
+def test_sizes_of_groups_do_not_count(X, y, monkeypatch, kernel):
     expected = KernelRidge(alpha=0.1, **KERNELS[kernel]).fit(X, y).predict(X, return_std=True)
     monkeypatch.setattr(_sample_sums, "PIECE_SAMPLES", 2)
     monkeypatch.setattr(_sample_sums, "GROUP_SAMPLES", 3)
-    monkeypatch.setattr(_sample_sums, "DENSE", dense)
     monkeypatch.setattr(_base, "CHUNK_BYTES", 1000)
     found = KernelRidge(alpha=0.1, **KERNELS[kernel]).fit(X, y).predict(X, return_std=True)
     for one, other in zip(found, expected):

@@ -768,6 +768,18 @@ def test_parameters_that_came_later_have_their_defaults():
     assert loaded.get_params() == Ridge().get_params()
 
 
+def test_errors_name_another_version():
+    def later(description):
+        description["written_by"]["metatensor"] = "99.1"
+        description["model"]["parameters"]["penalty"] = "l1"
+
+    message = "got .*'penalty'.*; the file was written by version '99.1' of metatensor, this is "
+    with pytest.raises(MetatensorError, match=message):
+        load_model(io.BytesIO(forged(later)))
+    with pytest.raises(MetatensorError, match="Ridge has the parameters .*'penalty'\\]$"):
+        load_model(io.BytesIO(forged(change_model(parameters={"penalty": 1}))))
+
+
 JSON = {
     "empty": "",
     "list": "[]",
