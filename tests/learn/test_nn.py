@@ -737,6 +737,23 @@ def test_chain_rule_with_components():
         assert torch.allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("n_out", [1, 50], ids=["backwards", "forwards"])
+def test_chain_rule_without_history(n_out):
+    """Few entries of the result are differentiated backwards, many forwards; both also alone."""
+    linear = nn.Linear(ONE, N_IN, n_out, dtype=torch.float64)
+    module = nn.ChainRule(nn.Sequential(ONE, linear, nn.ReLU(ONE, in_place=True)))
+    tensor = scalar()
+    before = tensor.copy()
+    with torch.no_grad():
+        result = module(tensor).block().gradient("positions").values
+    assert not result.requires_grad
+    assert tensor == before
+    weight, bias = (parameter.detach() for parameter in linear.parameters())
+    given = tensor.block().gradient("positions")
+    open_ = (tensor.block().values @ weight.T + bias > 0)[given.samples.column("sample").long()]
+    assert torch.allclose(result, given.values @ weight.T * open_[:, None])
+
+
 def test_losses_of_gradients_train():
     """The derivative of a loss of forces with respect to weights, against finite differences."""
     torch.manual_seed(0)

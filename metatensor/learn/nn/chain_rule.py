@@ -21,13 +21,13 @@ class ChainRule(Module):
 
     Gradients: those of the result y, by the chain rule: for a gradient row r of the input x that
     belongs to the sample s(r), :math:`\partial y_{s(r)} / \partial p = J(x_{s(r)})\, \partial
-    x_{s(r)} / \partial p`, where J is the Jacobian of the module. It is not formed: torch
-    differentiates forwards, and can differentiate the result backwards, so that a loss can have
-    gradients such as forces.
+    x_{s(r)} / \partial p`, where J is the Jacobian of the module. Torch can differentiate them once
+    more, so that a loss can have gradients such as forces.
 
     The module must treat each sample on its own, as all of this package do: layers that mix
-    samples, such as batch norms, have other derivatives. Rows of gradients count as samples in the
-    time and memory that it takes, each entry of their own components as one.
+    samples, such as batch norms, have other derivatives. The time is that of one pass backwards for
+    each entry of a sample of the result; or, where this is less, of one pass forwards in which rows
+    of gradients count as samples, each entry of their own components as one.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ class ChainRule(Module):
 
     See Also
     --------
-    torch.func.jvp : what differentiates forwards
+    torch.autograd.grad : differentiates backwards
+    torch.func.jvp : differentiates forwards
 
     References
     ----------
@@ -96,7 +97,9 @@ class ChainRule(Module):
         return module_map.with_rule(tensor, _derivative)
 
 
-def _derivative(module: torch.nn.Module, block: TensorBlock, gradient: TensorBlock) -> torch.Tensor:
+def _derivative(
+    module: torch.nn.Module, block: TensorBlock, gradient: TensorBlock, result: torch.Tensor
+) -> torch.Tensor:
     for part in module.modules():
         if isinstance(part, torch.nn.Dropout) and part.training and part.p > 0:
             raise ValueError(
@@ -106,11 +109,38 @@ def _derivative(module: torch.nn.Module, block: TensorBlock, gradient: TensorBlo
     values, given = block._values, gradient._values
     own = given.shape[1 : 1 + given.ndim - values.ndim]
     rows = torch.from_numpy(gradient._samples._table[:, 0].copy()).to(values.device)
-    points = values[rows.repeat_interleave(math.prod(own))]
-    _load_forward_rules()
-    result: Any = torch.func.jvp(module, (points,), (given.reshape(points.shape),))
-    derivative: torch.Tensor = result[1]
-    return derivative.reshape(len(rows), *own, *derivative.shape[1:])
+    n_own, shape = math.prod(own), result.shape[1:]
+    # one pass for all samples and each entry of the result, or one for all rows of the gradient
+    if 0 < result.numel() <= len(rows) * n_own:
+        derivative = _backwards(module, values, rows, given.reshape(len(rows), n_own, -1), shape)
+    else:
+        points = values[rows.repeat_interleave(n_own)]
+        _load_forward_rules()
+        pair: Any = torch.func.jvp(module, (points,), (given.reshape(points.shape),))
+        derivative = pair[1]
+    return derivative.reshape(len(rows), *own, *shape)
+
+
+def _backwards(
+    module: torch.nn.Module,
+    values: torch.Tensor,
+    rows: torch.Tensor,
+    tangents: torch.Tensor,
+    shape: torch.Size,
+) -> torch.Tensor:
+    """Contract the Jacobian of each sample with tangents, (n_rows, n_own, n_entries)."""
+    differentiated = torch.is_grad_enabled()
+    columns = []
+    with torch.enable_grad():
+        start = values if values.requires_grad else values.detach().requires_grad_()
+        results = module(start.clone()).reshape(len(values), -1)  # modules may work in place
+        for entry in range(math.prod(shape)):
+            (row,) = torch.autograd.grad(
+                results[:, entry].sum(), start, retain_graph=True, create_graph=differentiated
+            )
+            columns.append((tangents @ row.reshape(len(values), -1, 1)[rows])[..., 0])
+    derivative = torch.stack(columns, dim=-1)
+    return derivative if differentiated else derivative.detach()
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 
 import torch
 
@@ -15,12 +14,12 @@ from metatensor.learn.nn.module import Module
 from metatensor.operations._blockwise import assemble, refuse_nested
 from metatensor.tensor import TensorMap
 
-#: gives the values of a gradient of the result: ``(module, block, gradient)``
-GradientRule = Callable[[torch.nn.Module, TensorBlock, TensorBlock], torch.Tensor]
+#: gives the values of a gradient of the result: ``(module, block, gradient, result)``
+GradientRule = Callable[[torch.nn.Module, TensorBlock, TensorBlock, torch.Tensor], torch.Tensor]
 
 
 def module_of_gradient(
-    module: torch.nn.Module, block: TensorBlock, gradient: TensorBlock
+    module: torch.nn.Module, block: TensorBlock, gradient: TensorBlock, result: torch.Tensor
 ) -> torch.Tensor:
     """Apply the module to the gradient itself."""
     values: torch.Tensor = module(gradient._values)
@@ -173,8 +172,9 @@ class ModuleMap(Module):
         tensor : TensorMap
             as in :meth:`forward`
         rule : callable
-            ``rule(module, block, gradient)`` returns the values of the gradient of the result,
-            whose axes are those of `gradient` but the last, which is that of the result
+            ``rule(module, block, gradient, result)`` returns the values of the gradient of the
+            result, given the values of this; the axes are those of `gradient` but the last, which
+            is that of the result
 
         Returns
         -------
@@ -218,23 +218,18 @@ def _on_block(
         )
     values: torch.Tensor = module(given)
     if properties is None:
-        properties = _numbers(values.shape[-1] if values.ndim else 0)
+        properties = Labels.range("_", values.shape[-1] if values.ndim else 0)
     _check_shape(values, given.shape[:-1], block, properties)
     gradients = {}
     if block._gradients:
         refuse_nested(block, type(module).__name__)
         for name, gradient in block._gradients.items():
-            derivative = rule(module, block, gradient)
+            derivative = rule(module, block, gradient, values)
             _check_shape(derivative, gradient._values.shape[:-1], gradient, properties)
             gradients[name] = TensorBlock._of(
                 derivative, gradient._samples, gradient._components, properties
             )
     return TensorBlock._of(values, block._samples, block._components, properties, gradients)
-
-
-@lru_cache(maxsize=64)
-def _numbers(size: int) -> Labels:
-    return Labels.range("_", size)
 
 
 def _check_shape(
