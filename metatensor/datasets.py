@@ -31,7 +31,7 @@ T = TypeVar("T")
 #: the metals that have both parameters of the effective medium theory and an fcc lattice
 METALS = ("Ag", "Al", "Au", "Cu", "Ni", "Pd", "Pt")
 GRADIENTS = ("positions", "strain")
-#: distance of the first Gaussian in Å; closer pairs do not occur in metals
+#: distance of the first Gaussian in Å by default; closer pairs do not occur in metals
 FIRST_CENTRE = 1.5
 
 
@@ -160,6 +160,7 @@ def radial_descriptor(
     *,
     cutoff: float = 5.0,
     n_radial: int = 12,
+    first_center: float = FIRST_CENTRE,
     types: Collection[int] | None = None,
     by: Rows = "atom",
     gradients: Collection[str] = GRADIENTS,
@@ -175,9 +176,8 @@ def radial_descriptor(
         \sum_j \exp\left(-\frac{(r_{ij} - r_n)^2}{2 \sigma^2}\right)
         \frac{1 + \cos(\pi r_{ij} / r_c)}{2}
 
-    with :math:`r_n` evenly spaced from 1.5 Å up to one spacing :math:`\sigma` below the cutoff
-    :math:`r_c`. Shorter distances, as those of bonds with hydrogen, are only on the flank of the
-    first function: these features are made for metals.
+    with :math:`r_n` evenly spaced from ``first_center`` up to one spacing :math:`\sigma` below the
+    cutoff :math:`r_c`. Shorter distances are only on the flank of the first function.
 
     Gradients: the true derivatives, ``positions`` with respect to the coordinates of every atom
     (moving together with its images) and ``strain`` with respect to the matrix
@@ -192,6 +192,9 @@ def radial_descriptor(
         Distance in Å beyond which there are no neighbours.
     n_radial
         Number of Gaussians; with 0 only the composition is left.
+    first_center
+        Distance of the first Gaussian in Å: less than the shortest distance, which is about 0.7 for
+        molecules with hydrogen.
     types
         Atomic numbers to make keys of; by default those present.
     by
@@ -224,8 +227,11 @@ def radial_descriptor(
     (4, 5)
 
     """
-    if not cutoff > FIRST_CENTRE:
-        raise ValueError(f"`cutoff` must be larger than {FIRST_CENTRE} Å, got {cutoff}")
+    if not 0 <= first_center < cutoff:
+        raise ValueError(
+            f"`first_center` must be from 0 on and less than the cutoff, {cutoff} Å, got "
+            f"{first_center}"
+        )
     if n_radial < 0:
         raise ValueError(f"`n_radial` must not be negative, got {n_radial}")
     if len(systems) == 0:
@@ -234,9 +240,10 @@ def radial_descriptor(
         raise ValueError(f"`by` must be 'atom' or 'system', got {by!r}")
     _check_gradients(gradients)
     keys = [(a, b) for a in _types(systems, types) for b in _types(systems, types)]
+    radial = _Radial(float(first_center), float(cutoff), n_radial)
     parts: list[list[_Part]] = [[] for _ in keys]
     for system, atoms in enumerate(_progress(systems, "features", verbose)):
-        pairs = _pairs(atoms, system, cutoff, n_radial)
+        pairs = _pairs(atoms, system, radial)
         for key, found in zip(keys, parts, strict=True):
             found.append(_part(pairs, key, by, gradients))
     properties = Labels.range("n", n_radial + 1)
@@ -337,6 +344,14 @@ def _energies(systems: Sequence[Atoms], gradients: Collection[str]) -> TensorMap
 # ----- features
 
 
+class _Radial(NamedTuple):
+    """Where the Gaussians are."""
+
+    first: float
+    cutoff: float
+    n_radial: int
+
+
 class _Pairs(NamedTuple):
     """All pairs of one system, in both directions, with the radial functions of each."""
 
@@ -360,9 +375,9 @@ class _Part(NamedTuple):
     strain: Reals
 
 
-def _pairs(atoms: Atoms, system: int, cutoff: float, n_radial: int) -> _Pairs:
+def _pairs(atoms: Atoms, system: int, radial: _Radial) -> _Pairs:
     neighbor_list = _import("vesin").ase_neighbor_list
-    first, second, distances, vectors = neighbor_list("ijdD", atoms, float(cutoff))
+    first, second, distances, vectors = neighbor_list("ijdD", atoms, radial.cutoff)
     first, second = first.astype(np.intp), second.astype(np.intp)
     if not np.all(distances > 0):
         pair = int(np.argmin(distances))
@@ -370,14 +385,15 @@ def _pairs(atoms: Atoms, system: int, cutoff: float, n_radial: int) -> _Pairs:
             f"the atoms of a system must not coincide, got atoms {first[pair]} and {second[pair]} "
             f"of system {system} at the same place"
         )
-    values, slopes = _radial_functions(distances, cutoff, n_radial)
+    values, slopes = _radial_functions(distances, radial)
     directions = vectors / distances[:, None]
     return _Pairs(system, atoms.numbers, first, second, vectors, directions, values, slopes)
 
 
-def _radial_functions(distances: Reals, cutoff: float, n_radial: int) -> tuple[Reals, Reals]:
-    centres = np.linspace(FIRST_CENTRE, cutoff, n_radial, endpoint=False)
-    width = (cutoff - FIRST_CENTRE) / max(n_radial, 1)
+def _radial_functions(distances: Reals, radial: _Radial) -> tuple[Reals, Reals]:
+    first, cutoff, n_radial = radial
+    centres = np.linspace(first, cutoff, n_radial, endpoint=False)
+    width = (cutoff - first) / max(n_radial, 1)
     offsets = (distances[:, None] - centres) / width
     gaussians = np.exp(-0.5 * offsets**2)
     angles = np.pi * distances[:, None] / cutoff

@@ -154,6 +154,14 @@ def test_property_zero_counts_the_atoms(alloys):
             assert count == (atoms if center_type == neighbor_type else 0)
 
 
+def test_the_first_gaussian_is_where_it_is_asked_for():
+    hydrogen = Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])
+    block = radial_descriptor([hydrogen], first_center=0.74, n_radial=4).block()
+    envelope = 0.5 * (1 + np.cos(np.pi * 0.74 / 5.0))
+    np.testing.assert_allclose(block.values[:, 1], envelope)
+    assert (block.values[:, 1:-1] > block.values[:, 2:]).all()
+
+
 def test_features_do_not_depend_on_the_choice_of_the_cell():
     primitive, cubic = bulk("Cu", a=3.7), bulk("Cu", a=3.7, cubic=True)
     first = radial_descriptor([primitive]).block()
@@ -203,7 +211,7 @@ def test_gradients_can_be_left_out(gradients):
         ({"elements": []}, "`elements` must be one or more"),
         ({"gradients": "positions"}, "`gradients` must be a list"),
         ({"gradients": ["cell"]}, "`gradients` must be a list with some of .*, got .*cell"),
-        ({"cutoff": 1.0}, "`cutoff` must be larger than 1.5"),
+        ({"cutoff": 1.0}, "`first_center` must be .* less than the cutoff"),
         ({"n_radial": -1}, "`n_radial` must not be negative"),
         ({"by": "molecule"}, "`by` must be 'atom' or 'system', got 'molecule'"),
     ],
@@ -217,6 +225,7 @@ def test_bad_arguments_of_make_alloys(arguments, message):
     ("systems", "arguments", "message"),
     [
         ([], {}, "`systems` must contain at least one structure"),
+        ([bulk("Cu")], {"first_center": -1.0}, "`first_center` must be from 0 on"),
         ([bulk("Cu")], {"types": [79]}, r"`types` must contain all atomic numbers.*\[29\]"),
         ([Atoms("Cu2")], {}, "atoms 0 and 1 of system 0 at the same place"),
     ],

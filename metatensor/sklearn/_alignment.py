@@ -172,3 +172,11 @@ def with_properties(block: TensorBlock, properties: Labels) -> TensorBlock:
         name: with_properties(gradient, properties) for name, gradient in block._gradients.items()
     }
     return TensorBlock._of(block._values, block._samples, block._components, properties, gradients)
+
+
+def with_gradients(block: TensorBlock, names: Sequence[str]) -> TensorBlock:
+    """Return the same values with some of their gradients."""
+    gradients = {name: block._gradients[name] for name in names}
+    return TensorBlock._of(
+        block._values, block._samples, block._components, block._properties, gradients
+    )

@@ -96,6 +96,7 @@ class DualSolution:
             covariance = np.linalg.inv(block)
             counted = (rows < n_values) & (self._roots[rows] > 0)
             residuals = (covariance @ self._solved[rows])[counted]
-            total += np.sum(residuals**2 / np.diag(covariance)[counted, None], axis=0)
-            count += int(np.count_nonzero(counted))
+            if counted.any():  # the mean over components does not change when they rotate
+                total += np.sum(residuals**2, axis=0) / np.diag(covariance)[counted].mean()
+                count += int(np.count_nonzero(counted))
         return total / max(count, 1)

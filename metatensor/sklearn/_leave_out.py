@@ -150,7 +150,11 @@ class LeaveOut:
         values = self._active < self._n_values
         if not values.any():  # nothing is known about their noise
             return np.full(self._moment.shape[1], np.nan)
-        squares = self._left_out(alpha)[values] ** 2 / variance[values, None]
+        samples = self._active[values] // self._rows.n_entries
+        # the mean over the components of a sample does not change when they rotate
+        sums, counts = np.bincount(samples, variance[values]), np.bincount(samples)
+        shared = sums[samples] / counts[samples]
+        squares = self._left_out(alpha)[values] ** 2 / shared[:, None]
         return np.asarray(np.sqrt(squares.mean(axis=0)))
 
     def _basis(self, alpha: float) -> Matrix:

@@ -52,11 +52,6 @@ class TensorRegressor(
             )
         if first and not any(len(block._samples) for block in _base.to_tensor(y)):
             raise ValueError("y must have at least one sample, got none")
-        for key, block in _base.to_tensor(y).items():
-            if not len(block._properties):
-                raise ValueError(
-                    f"y must have properties, the block with key {key.print()} has none"
-                )
         _base.check_finite(_base.to_tensor(X), "X")
         _base.check_finite(_base.to_tensor(y), "y")
         return X, y
@@ -151,6 +146,11 @@ class LinearRegressor(TensorRegressor):
         self._check_parameters()
         X, y = self._labelled(X, y, first)
         features, targets = _base.to_tensor(X), _base.to_tensor(y)
+        for key, block in targets.items():
+            if not len(block._properties):
+                raise ValueError(
+                    f"y must have properties, the block with key {key.print()} has none"
+                )
         parameters = self._parameters(features, targets)
         pairs = _matching.match(targets, features)
         if sample_weight is not None and isinstance(X, Rows) and not isinstance(y, Rows):
@@ -402,8 +402,6 @@ def labelled_target(X: _base.Tensor, y: Any) -> tuple[_base.Tensor, int | None]:
         if isinstance(X, Rows) and isinstance(y, Rows):
             _check_same_rows(X, y)
         return y, None
-    if y is None:
-        raise ValueError("regressors require y to be passed, but the target y is None")
     y = check_array(y, dtype=_base.float_dtypes(y), ensure_2d=False, input_name="y")
     if isinstance(X, Rows):
         check_consistent_length(X, y)

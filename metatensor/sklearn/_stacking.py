@@ -62,6 +62,7 @@ class Unfolded(NamedTuple):
     weights: Array  # (n, 1 or n_targets)
     groups: Positions  # (n,), number of the group that each row belongs to
     terms: dict[str | None, slice]  # which rows are those of the values, or of one gradient
+    n_entries: int  # rows of the values of one sample: the entries of the component axes
 
     def squares(self, centered: bool) -> dict[str | None, float]:
         """Return the weighted sums of squares of the targets, of values around their mean."""
@@ -114,7 +115,8 @@ def unfold(stacks: Sequence[Stack], groups: Positions) -> Unfolded:
             values = _base.to_float64(_rows_at(stack.features._values, stack.positions[there]))
             view = features[rows].reshape(*shape[:-1], features.shape[1])
             view[there] = _arrays.to_host(values)
-    return Unfolded(features, targets, weights, numbers, terms)
+    n_entries = math.prod(stacks[0].targets._values.shape[1:-1])
+    return Unfolded(features, targets, weights, numbers, terms, n_entries)
 
 
 def _rows_at(values: _arrays.Array, positions: Positions) -> _arrays.Array:

@@ -235,15 +235,18 @@ class CalculatorTransformer(LabelTransformer):
         known = super().get_params(deep=True)
         options = {name: params.pop(name) for name in list(params) if name not in known}
         super().set_params(**params)
+        self._check_options(options)
+        self.options = {**self.options, **options}
+        return self
+
+    def _check_options(self, names: Iterable[str]) -> None:
         taken = _keywords(self._function())
-        for name in options:
+        for name in names:
             if taken is not None and name not in taken:
                 raise ValueError(
                     f"Invalid parameter {name!r} for {type(self).__name__}; the options of the "
                     f"calculator are {taken}"
                 )
-        self.options = {**self.options, **options}
-        return self
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check the calculator; nothing is learnt.
@@ -260,8 +263,15 @@ class CalculatorTransformer(LabelTransformer):
         self
             as it was
 
+        Raises
+        ------
+        TypeError
+            if the calculator is no function, and has no `compute`
+        ValueError
+            if it has no such options
+
         """
-        self._function()
+        self._check_options(self.options)
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> Rows:
@@ -322,7 +332,7 @@ class CalculatorTransformer(LabelTransformer):
 
     def _function(self) -> Callable[..., Any]:
         function = getattr(self.calculator, "compute", self.calculator)
-        if not callable(function):
+        if not callable(function) or isinstance(self.calculator, type):
             raise TypeError(
                 "`calculator` must be a function of a list of structures, or an object with a "
                 f"method `compute`, got {_checks.kind(self.calculator)}"

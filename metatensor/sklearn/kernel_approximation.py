@@ -60,7 +60,8 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
     gamma : float, optional
         1/n_features by default; of "rbf" and "poly"
     coef0, degree : float, default=1.0 and 3.0
-        :math:`c_0` and d; of "poly"
+        :math:`c_0` and d; of "poly", where d is a whole number if what it is an exponent of is
+        negative
     n_components : int or dict, default=100
         how many samples to choose in each block, all of them where there are fewer. Keys of a dict
         are those of X, as entries or tuples.
@@ -169,7 +170,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         random = check_random_state(self.random_state)
         counts = _counts.by_key(self.n_components, tensor._keys, "n_components")
         positions: dict[int, Positions] = {}
-        for number in _sorted_rows(tensor._keys):  # random numbers are drawn in this order
+        for number in _selection.order_of(tensor._keys):  # random numbers are drawn in this order
             key, block = tensor._keys.entry(int(number)), tensor._blocks[number]
             self._check_invariant(key, block)
             positions[int(number)] = self._chosen(block, counts[number], random)
@@ -212,7 +213,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         if size == 0:
             return np.arange(0)
         if self.selection == "random":
-            order = _sorted_rows(block._samples)
+            order = _selection.order_of(block._samples)
             chosen: Positions = order[random.permutation(n_samples)[:size]]
             return chosen
         # whole samples: distances and leverages do not change when all components rotate
@@ -419,8 +420,3 @@ class _KernelMap:
             parts.append(xp.astype(result, dtype, copy=False))
         joined = parts[1] if len(parts) == 2 else xp.concat(parts, axis=0)
         return TensorBlock._of(joined, block._samples, block._components, self._properties)
-
-
-def _sorted_rows(labels: Labels) -> Positions:
-    """Return the positions that sort Labels."""
-    return np.lexsort(labels._table.T[::-1])

@@ -90,15 +90,15 @@ class KernelRidge(_regression.TensorRegressor):
         negative
     kernel : {"linear", "poly", "rbf", "cosine", "precomputed"} or callable, default="linear"
         "linear" is x.z, "poly" (gamma x.z + coef0)^degree, "rbf" exp(-gamma \|x - z\|^2), "cosine"
-        x.z / (\|x\| \|z\|), zero for a row of zeros. "precomputed" takes as X the array
-        (n_samples, n_samples) of the kernel, in `predict` (n_samples, n_samples of `fit`). A
-        callable is given rows (n, n_features) and (m, n_features) in double precision and returns
-        (n, m); it has no derivatives, so neither have predictions.
+        x.z / (\|x\| \|z\|), zero for a row of zeros. "precomputed" takes as X the
+        symmetric array (n_samples, n_samples) of the kernel, in `predict` (n_samples, n_samples of
+        `fit`). A callable is given rows (n, n_features) and (m, n_features) in double precision and
+        returns (n, m); it has no derivatives, so neither have predictions.
     gamma : float, optional
         parameter of "poly" and "rbf", not negative; by default 1 / number of properties of the
         block
     degree : float, default=3
-        exponent of "poly", not negative
+        exponent of "poly", not negative; a whole number where gamma x.z + coef0 is negative
     coef0 : float, default=1
         constant of "poly"
     gradient_weights : float, dict or "balanced", default=1.0
@@ -235,18 +235,16 @@ class KernelRidge(_regression.TensorRegressor):
         if sample_weight is not None and isinstance(X, Rows) and not isinstance(y, Rows):
             y = X._like(y)  # its weights are those of the rows of X
         weights = _matching.term_weights(sample_weight, y, pairs)
-        self.X_fit_ = _with_gradients(features, parameters)
+        blocks = [_alignment.with_gradients(block, parameters) for block in features]
+        self.X_fit_ = TensorMap._of(features._keys, blocks, features._info)
         self._models, self._factors = [], []
         for pair, found, weight in zip(pairs, matches, weights, strict=True):
             block, weight = _weighted_part(pair.wanted, weight, parameters)
             layout = Layout(block, parameters)
             self._check_size(layout, pair.key)
-            blocks = {
-                self.X_fit_._keys.entry(int(position)): self.X_fit_._blocks[position]
-                for position in found
-            }
+            used = {features._keys.entry(int(position)): blocks[position] for position in found}
             averaged = bool(extra) and self.aggregate == "mean"
-            model = KernelModel(pair.key, layout, blocks, self._contribution, averaged)
+            model = KernelModel(pair.key, layout, used, self._contribution, averaged)
             rows, factors = self._row_weights(layout, weight)
             model.solve(rows, float(self.alpha))
             self._models.append(model)
@@ -445,21 +443,6 @@ def _check_symmetric(kernel: Any) -> None:
             "kernel='precomputed' needs a symmetric matrix as X in `fit`, got one that differs "
             f"from its transpose by up to {difference:.3g}"
         )
-
-
-def _with_gradients(tensor: TensorMap, parameters: list[str]) -> TensorMap:
-    """Return the tensor without the other gradients."""
-    blocks = [
-        TensorBlock._of(
-            block._values,
-            block._samples,
-            block._components,
-            block._properties,
-            {name: block._gradients[name] for name in parameters},
-        )
-        for block in tensor
-    ]
-    return TensorMap._of(tensor._keys, blocks, tensor._info)
 
 
 def _weighted_part(

@@ -122,9 +122,9 @@ class Ridge(_regression.LinearRegressor):
 
     where the second term and the mean are there with an intercept. The scale :math:`\sigma` makes
     the values agree with their predictions by fits without their row, all its samples and their
-    gradients: squared residuals are, in units of their variance in such a fit, one on average. A
-    row is one of Rows, or a sample of a TensorMap or array; a value of weight v has noise of
-    variance :math:`\sigma^2 / v`.
+    gradients: squared residuals are, in units of their variance in such a fit (for components, its
+    mean over those of a sample), one on average. A row is one of Rows, or a sample of a TensorMap
+    or array; a value of weight v has noise of variance :math:`\sigma^2 / v`.
 
     Examples
     --------

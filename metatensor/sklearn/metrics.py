@@ -61,9 +61,11 @@ def rmse(
         which blocks of y_true to compare, as in :meth:`metatensor.TensorMap.blocks`
     per_key, per_component, per_property : bool, default=False
         give one error for each block, entry of the component axes, or property
-    normalize : "n_atoms" or array (n_rows,), optional
+    normalize : "n_atoms", array (n_rows,), TensorMap or Rows, optional
         divide truth and prediction by a number for each row; "n_atoms" counts the rows that the
-        gradient "positions" of y_true has for each sample
+        gradient "positions" of y_true has for each sample. A map has one number for each sample,
+        found by label, so that it serves all folds of a cross-validation: one block for all blocks
+        of y_true, or one for each.
     sample_weight : array (n_rows,), TensorMap or Rows, optional
         as in :meth:`metatensor.sklearn.Ridge.fit`
 
@@ -311,17 +313,22 @@ def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
     if normalize is None:
         return [None] * len(tensor)
     if not isinstance(normalize, str):
-        divisors = _matching.row_weights(normalize, y_true, "`normalize`")
-        if any((part == 0).any() for part in divisors):
-            raise ValueError("`normalize` must have numbers above zero only, got zero")
+        if _base.is_tensor(normalize):
+            divisors = _numbers_by_label(_base.to_tensor(normalize), tensor)
+        else:
+            divisors = _matching.row_weights(normalize, y_true, "`normalize`")
+        if not all((part > 0).all() for part in divisors):
+            raise ValueError("`normalize` must have numbers above zero only")
         return list(divisors)
     if normalize != "n_atoms":
-        raise ValueError(f"`normalize` must be 'n_atoms' or an array, got {normalize!r}")
+        raise ValueError(
+            f"`normalize` must be 'n_atoms', an array or labelled data, got {normalize!r}"
+        )
     for block in tensor:
         if not block.has_gradient("positions"):
             raise ValueError(
                 "normalize='n_atoms' needs y_true to have the gradient 'positions', and counts "
-                "its rows; an array with the number of atoms of each row is possible too"
+                "its rows; an array or a map with the number of atoms of each row is possible too"
             )
         rows = block.gradient("positions")._samples._table[:, 0]
         counts = np.bincount(rows, minlength=len(block._samples)).astype(np.float64)
@@ -331,6 +338,32 @@ def _numbers(normalize: Any, y_true: _base.Tensor) -> list[Array | None]:
                 f"are none for {_base.entries_text(block._samples, counts == 0)}"
             )
         numbers.append(counts)
+    return numbers
+
+
+def _numbers_by_label(normalize: TensorMap, tensor: TensorMap) -> list[Array]:
+    """Return the number of each sample of each block, from the one that has the same labels."""
+    positions = [0] * len(tensor)
+    if len(normalize) != 1:
+        names = _matching.Names("y_true", "normalize")
+        positions = _matching.match_keys(tensor._keys, normalize._keys, names)
+    numbers = []
+    for block, position in zip(tensor, positions, strict=True):
+        given = normalize._blocks[position]
+        samples, values = given._samples, _host(given)
+        if set(samples._names) != set(block._samples._names) or values.shape[1:] != (1,):
+            raise ValueError(
+                f"`normalize` must have the sample names of y_true, {block._samples.names}, one "
+                f"property and no components, got {samples.names} and values of shape "
+                f"{values.shape}"
+            )
+        found = _alignment.find(block._samples, samples)
+        if (found < 0).any():
+            raise ValueError(
+                "`normalize` must have a number for each sample of y_true, there is none for "
+                f"{_base.entries_text(block._samples, found < 0)}"
+            )
+        numbers.append(values[found, 0])
     return numbers
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Number
 from types import EllipsisType, ModuleType
 from typing import Any, Literal
 
@@ -83,6 +84,8 @@ class Rows:
         names = _checks.names_tuple(by, "by")
         if not names:
             raise ValueError("`by` must have the name of at least one sample dimension, got none")
+        if len(set(names)) < len(names):
+            raise ValueError(f"`by` must have different names, got {list(names)}")
         self._source = _Source(tensor, names, rows)
         self._positions: Positions | None = None
         in_order = all((numbers[1:] >= numbers[:-1]).all() for numbers in self._source.numbers)
@@ -251,7 +254,7 @@ class Rows:
 
     def __mul__(self, factor: float) -> Rows:
         """Return all values and gradients times a number, for the weights of a ``FeatureUnion``."""
-        if not np.isscalar(factor):
+        if not isinstance(factor, Number):
             return NotImplemented
         tensor = self._data
         blocks = [block._map(lambda values: values * factor) for block in tensor]
@@ -263,7 +266,14 @@ class Rows:
         return Rows, (self._data, self.by, self.rows)
 
     def __repr__(self) -> str:
-        return f"{len(self)} Rows by {', '.join(self.by)} of {self._data}"
+        return f"{self._title} of {self._data}"
+
+    def _repr_html_(self) -> str:
+        return f"{self._title} of {self._data._repr_html_()}"
+
+    @property
+    def _title(self) -> str:
+        return f"{len(self)} Rows by {', '.join(self.by)}"
 
 
 class _Source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -258,7 +258,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
                 f"{targets.sample_names}"
             )
         used = self._used_blocks(features)
-        blocks = [_only(block, kept) for block in used]
+        blocks = [_alignment.with_gradients(block, kept) for block in used]
         features = TensorMap._of(used._keys, blocks, used._info)
         if first:
             self._fit_steps(features, X, y, sample_weight)
@@ -349,7 +349,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
         for position, block in zip(self._target_positions(features._keys), features, strict=True):
             table = _alignment.columns(block._samples, self._target_names)
             kept = np.flatnonzero(there[position]._index.find_many(table) >= 0)
-            blocks.append(_alignment.take_samples(_only(block, []), kept))
+            blocks.append(_alignment.take_samples(_alignment.with_gradients(block, []), kept))
         return TensorMap._of(features._keys, blocks)
 
     # ---- applying the steps
@@ -494,6 +494,11 @@ class SparseKernelRidge(_regression.TensorRegressor):
 
         """
         self._check_fitted()
+        if return_std and not self.ridge_.compute_std:
+            raise ValueError(
+                "a standard deviation needs SparseKernelRidge(compute_std=True) and `fit`, since "
+                "it is found from the rows of X, which are not kept"
+            )
         X = self._labelled_features(X)
         used = _base.like_container(X, self._used_blocks(_base.to_tensor(X)))
         if return_std:
@@ -510,14 +515,6 @@ class SparseKernelRidge(_regression.TensorRegressor):
         positions = _matching.match_keys(self._target_keys, tensor._keys, _PREDICTED)
         blocks = [tensor._blocks[position] for position in positions]
         return TensorMap._of(self._target_keys, blocks)
-
-
-def _only(block: TensorBlock, names: Sequence[str]) -> TensorBlock:
-    """Return a block with some of its gradients."""
-    gradients = {name: block._gradients[name] for name in names}
-    return TensorBlock._of(
-        block._values, block._samples, block._components, block._properties, gradients
-    )
 
 
 def _there(targets: TensorBlock, weights: dict[str | None, Array]) -> Labels:

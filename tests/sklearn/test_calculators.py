@@ -256,6 +256,10 @@ def test_options_are_parameters():
     }
     with pytest.raises(ValueError, match="Invalid parameter 'cut'.*cutoff"):
         transformer.set_params(cut=3.0)
+    with pytest.raises(ValueError, match="Invalid parameter 'cut'.*cutoff"):
+        CalculatorTransformer(radial_descriptor, cut=3.0).fit([])
+    with pytest.raises(TypeError, match="`calculator` must be a function"):
+        CalculatorTransformer(dict).fit([])
 
 
 def test_setting_a_clone_leaves_the_original_alone():

@@ -4,9 +4,21 @@ import numpy as np
 import pytest
 import sklearn.metrics
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.model_selection import cross_val_score
 
+import metatensor
 from metatensor import Labels, TensorBlock, TensorMap
-from metatensor.sklearn import get_scorer, mae, make_scorer, max_error, medae, r2, rmse
+from metatensor.sklearn import (
+    Ridge,
+    as_rows,
+    get_scorer,
+    mae,
+    make_scorer,
+    max_error,
+    medae,
+    r2,
+    rmse,
+)
 
 METRICS = {"rmse": rmse, "mae": mae, "max_error": max_error, "medae": medae, "r2": r2}
 
@@ -304,6 +316,37 @@ def test_scorers_take_options(truth, prediction):
 # ---- what is refused
 
 
+def test_numbers_to_divide_by_are_found_by_label(X, y, features, make):
+    n_atoms = y.block().gradient("positions").samples["sample"]
+    counts = np.bincount(n_atoms).astype(float)
+    tensor = make.one_block(
+        TensorBlock(
+            counts[::-1, None],
+            Labels("system", np.arange(16)[::-1, None]),
+            [],
+            Labels.range("count", 1),
+        )
+    )
+    first = Labels.range("system", 15)
+    model = Ridge(1e-2).fit(features, y)
+    prediction = model.predict(features)
+    expected = rmse(y, prediction, normalize="n_atoms")
+    assert rmse(y, prediction, normalize=tensor) == pytest.approx(expected, rel=1e-14)
+    assert rmse(y, prediction, normalize=as_rows(tensor)) == pytest.approx(expected, rel=1e-14)
+    rows, targets = as_rows(features, y)
+    scores = [
+        cross_val_score(Ridge(1e-2), rows, targets, scoring=get_scorer("neg_rmse", normalize=how))
+        for how in ("n_atoms", tensor)
+    ]
+    np.testing.assert_allclose(*scores, rtol=1e-14)
+    with pytest.raises(ValueError, match="`normalize` must have a number for each sample.*=15"):
+        rmse(y, prediction, normalize=metatensor.slice(tensor, "samples", first))
+    with pytest.raises(ValueError, match="`normalize` must have the sample names of y_true"):
+        rmse(y, prediction, normalize=X.keys_to_properties(X.keys.names))
+    with pytest.raises(ValueError, match="`normalize` must have numbers above zero"):
+        rmse(y, prediction, normalize=0.0 * tensor)
+
+
 def test_bad_input(truth, prediction, make):
     block = truth.block()
     plain = make.one_block(TensorBlock(block.values, block.samples, [], block.properties))
@@ -313,7 +356,7 @@ def test_bad_input(truth, prediction, make):
         rmse(truth, truth, gradient="cell")
     with pytest.raises(ValueError, match="needs y_true to have the gradient 'positions'"):
         rmse(plain, plain, normalize="n_atoms")
-    with pytest.raises(ValueError, match="`normalize` must be 'n_atoms' or an array, got 'atoms'"):
+    with pytest.raises(ValueError, match="`normalize` must be 'n_atoms', an array .* got 'atoms'"):
         rmse(truth, truth, normalize="atoms")
     fewer = make.one_block(
         TensorBlock(

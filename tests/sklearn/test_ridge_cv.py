@@ -16,7 +16,7 @@ from sklearn.model_selection import (
 )
 
 from metatensor import Labels, TensorBlock, TensorMap
-from metatensor.sklearn import Ridge, RidgeCV, as_rows, get_scorer, rmse
+from metatensor.sklearn import KernelRidge, Ridge, RidgeCV, as_rows, get_scorer, rmse
 
 ALPHAS = np.logspace(-6, 2, 9)
 G = {"positions": 0.3, "strain": 2.0}
@@ -670,6 +670,25 @@ def test_no_value_has_a_weight(features, y, model):
     values = TensorMap(y.keys, [TensorBlock(block.values, block.samples, [], block.properties)])
     with pytest.raises(ValueError, match="sample_weight must have an entry above zero"):
         model.fit(features, values, sample_weight=TensorMap(y.keys, [nothing]))
+
+
+@pytest.mark.parametrize("n_samples", [4, 30])
+def test_scale_does_not_change_with_rotations(make, rotation, n_samples):
+    rng = np.random.default_rng(12)
+    samples, component = Labels.range("system", n_samples), make.labels(["xyz"], [[0], [1], [2]])
+    x, noise = rng.normal(size=(n_samples, 3, 5)), rng.normal(size=(n_samples, 3, 1))
+    scales = []
+    for turn in (np.eye(3), rotation):
+        X, y = (
+            make.one_block(
+                TensorBlock(turn @ values, samples, [component], Labels.range(name, n_properties))
+            )
+            for values, name, n_properties in ((x, "n", 5), (x[..., :1] + 0.1 * noise, "y", 1))
+        )
+        kernel = KernelRidge(1.0, kernel="linear")
+        for model in (Ridge(compute_std=True), RidgeCV([1.0], compute_std=True), kernel):
+            scales.append(model.fit(X, y).scale_.block().values)
+    np.testing.assert_allclose(scales[1:], [scales[0]] * 5, rtol=1e-9)
 
 
 def test_scores_that_are_no_numbers(features, y):

@@ -200,6 +200,10 @@ def test_bad_rows(X, make):
         Rows(X, by="structure")
     with pytest.raises(ValueError, match="at least one sample dimension"):
         Rows(X, by=[])
+    with pytest.raises(ValueError, match="`by` must have different names"):
+        Rows(X, by=["system", "system"])
+    with pytest.raises(TypeError):
+        Rows(X) * "2"
     with pytest.raises(ValueError, match="all samples must belong to one of the 3 rows"):
         Rows(X, rows=Labels.range("system", 3))
     with pytest.raises(ValueError, match="`rows` must have the names in `by`"):

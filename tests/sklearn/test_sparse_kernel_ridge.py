@@ -285,7 +285,7 @@ def test_standard_deviations_are_those_of_ridge(X, y):
     deviation = model.fit(rows, targets).predict(rows[:3], return_std=True)[1]
     assert isinstance(deviation, Rows)
     assert_close(deviation.tensor, only_systems(expected[1], [0, 1, 2]))
-    with pytest.raises(ValueError, match="compute_std=True"):
+    with pytest.raises(ValueError, match=r"SparseKernelRidge\(compute_std=True\)"):
         sparse().fit(X, y).predict(X, return_std=True)
 
 
