@@ -81,17 +81,20 @@ def convert(array: Array, target: Target) -> Array:
 def _change_library(array: Array, name: str, dtype: Any) -> Array:
     if name == "numpy":
         return _arrays.to_host(array)
-    try:
-        module = importlib.import_module(_BACKENDS[name])
-    except ImportError as error:
-        raise ImportError(
-            f"arrays={name!r} needs the package {name!r}, which is not installed"
-        ) from error
+    module: Any = sys.modules.get(_BACKENDS[name])
+    if module is None:
+        try:
+            module = importlib.import_module(_BACKENDS[name])
+        except ImportError as error:
+            raise ImportError(
+                f"arrays={name!r} needs the package {name!r}, which is not installed"
+            ) from error
     host = _arrays.to_host(array)
-    host = host.astype(host.dtype.newbyteorder("="), copy=False)
+    if not host.dtype.isnative:
+        host = host.astype(host.dtype.newbyteorder("="))
     if name == "torch":
         # torch shares memory, ignores that numpy arrays are read-only, and has no negative strides
-        shareable = host.flags.writeable and all(stride >= 0 for stride in host.strides)
+        shareable = host.flags.writeable and min(host.strides, default=0) >= 0
         return module.from_numpy(host if shareable else host.copy())
     if dtype is not None:
         host = host.astype(dtype, copy=False)

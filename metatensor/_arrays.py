@@ -99,7 +99,10 @@ def as_values(array: Any) -> Array:
 
 def device(array: Array) -> Any:
     """Return where an array lives: "cpu" for numpy, what the library says otherwise."""
-    return "cpu" if library(array) == "numpy" else compat.device(array)
+    name = library(array)
+    if name == "numpy":
+        return "cpu"
+    return array.device if name == "torch" else compat.device(array)
 
 
 def has_format_dtype(array: Array) -> bool:
@@ -242,6 +245,13 @@ def requires_grad(array: Array, required: bool = True) -> Array:
     if library(array) != "torch":
         return array
     return array.detach().requires_grad_(required)
+
+
+def pin_memory(array: Array) -> Array:
+    """Return a tensor of torch in memory that is quick to send to a GPU, if there is one."""
+    if library(array) != "torch" or array.device.type != "cpu":
+        return array
+    return array.pin_memory() if sys.modules["torch"].cuda.is_available() else array
 
 
 def reshape(array: Array, shape: tuple[int, ...]) -> Array:

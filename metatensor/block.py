@@ -372,6 +372,19 @@ class TensorBlock(Operators):
             lambda values: _array_conversion.convert(values, target), labels, frozen=frozen
         )
 
+    def pin_memory(self) -> TensorBlock:
+        """Return the block with its tensors in memory that is quick to send to a GPU.
+
+        Gradients: likewise. Arrays of other libraries than torch stay as they are, and all of them
+        where there is no GPU of CUDA. Data loaders of torch call this for ``pin_memory=True``.
+
+        Returns
+        -------
+        TensorBlock
+
+        """
+        return self._map(_arrays.pin_memory)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         from metatensor.io import pickling
 

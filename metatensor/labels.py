@@ -700,7 +700,9 @@ class Labels(LabelsBase):
     def _to(self, target: _array_conversion.Target) -> Labels:
         if target.arrays not in (None, "numpy", "torch"):
             target = target._replace(arrays="numpy", device=None)
-        values = _array_conversion.convert(self.values, target._replace(dtype=None))
+        if target.dtype is not None:
+            target = target._replace(dtype=None)
+        values = _array_conversion.convert(self.values, target)
         if values is self.values:
             return self
         return Labels._of(

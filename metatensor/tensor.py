@@ -509,6 +509,11 @@ class TensorMap(Operators):
         keys = self._keys._along(target) if target.arrays or target.device else self._keys
         return TensorMap._of(keys, [block._to(target, True) for block in self._blocks], self._info)
 
+    def pin_memory(self) -> TensorMap:
+        """Return the map in memory quick to send to a GPU, as :meth:`TensorBlock.pin_memory`."""
+        blocks = [block._map(_arrays.pin_memory, frozen=True) for block in self._blocks]
+        return TensorMap._of(self._keys, blocks, self._info)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         from metatensor.io import pickling
 

@@ -54,6 +54,7 @@ PUBLIC = [
     "sklearn",
     "sklearn.testing",
     "learn",
+    "learn.data",
     "learn.nn",
     "o3",
     "testing",

@@ -90,3 +90,7 @@ class Creation(_Family, family=("ops.zeros_like", "ops.one_hot")):
 
 class Dimensions(_Family, family=("ops.unique_metadata", "ops.append", "ops.rename")):
     pass
+
+
+class Learn(_Family, family="learn"):
+    pass

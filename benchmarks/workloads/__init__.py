@@ -5,7 +5,7 @@ One text runs in both environments: what only one of the compared packages has i
 where it is, and not compared.
 """
 
-from workloads import blocks, files, labels, moves, operations
+from workloads import blocks, files, labels, learning, moves, operations
 from workloads.registry import WORKLOADS
 
-__all__ = ["WORKLOADS", "blocks", "files", "labels", "moves", "operations"]
+__all__ = ["WORKLOADS", "blocks", "files", "labels", "learning", "moves", "operations"]
