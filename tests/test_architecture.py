@@ -55,6 +55,7 @@ PUBLIC = [
     "sklearn.testing",
     "learn",
     "learn.data",
+    "learn.nn",
     "o3",
     "testing",
     "datasets",

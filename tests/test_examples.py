@@ -94,6 +94,13 @@ def uncertainty(of):
     assert np.all(np.abs(mean - of["reference"]) < 3 * std)
 
 
+def network(of):
+    linear, with_networks = (np.array(errors) for errors in of["errors"].values())
+    assert np.all(with_networks < 0.75 * linear)
+    assert of["losses"][-1] < 0.2 * of["losses"][0]
+    assert np.abs(of["difference"]).max() < 1e-12
+
+
 CHECKS = {
     check.__name__: check
     for check in [
@@ -103,6 +110,7 @@ CHECKS = {
         energies_and_forces_with_kernels,
         learning_curves,
         uncertainty,
+        network,
     ]
 }
 

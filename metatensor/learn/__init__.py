@@ -1,4 +1,4 @@
-"""Learning with torch: datasets of maps and their batches."""
+"""Learning with torch: datasets of maps, their batches, and modules for maps."""
 
 try:
     import torch  # noqa: F401
@@ -9,8 +9,10 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
-from metatensor.learn import data
+from metatensor.learn import data, nn
 from metatensor.learn.data.datasets import Dataset, IndexedDataset
 from metatensor.learn.data.loading import DataLoader
+from metatensor.learn.nn.linear import Linear
+from metatensor.learn.nn.module_map import ModuleMap
 
-__all__ = ["DataLoader", "Dataset", "IndexedDataset", "data"]
+__all__ = ["DataLoader", "Dataset", "IndexedDataset", "Linear", "ModuleMap", "data", "nn"]

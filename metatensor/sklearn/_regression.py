@@ -324,6 +324,52 @@ class LinearRegressor(TensorRegressor):
         ]
         return prediction, self._to_container(data, TensorMap._of(self._target_keys, deviations))
 
+    def to_torch(self) -> Any:
+        """Return the model as module of torch, which can be trained further.
+
+        Gradients: those of the predicted values, without the intercept, as from :meth:`predict`.
+
+        Returns
+        -------
+        metatensor.learn.nn.ChainRule
+            with a :class:`torch.nn.Linear` for each key, of the dtype of X in `fit`. Maps for it
+            hold torch tensors; they have the properties of X in `fit` in the same order, which is
+            not checked.
+
+        Raises
+        ------
+        ValueError
+            if the blocks of y and X do not have the same keys
+        TypeError
+            if X was an array
+        ImportError
+            if torch is not installed
+
+        """
+        from metatensor.learn.nn import chain_rule, linear
+
+        models = self._models
+        if not hasattr(self, "feature_labels_in_"):
+            raise TypeError(
+                f"`to_torch` needs labels, this {type(self).__name__} was fitted to arrays"
+            )
+        for target in self._targets:
+            if target.feature_key != target.key:
+                raise ValueError(
+                    "`to_torch` needs the same keys in X and y, the block "
+                    f"{target.key.print()} of y is predicted from {target.feature_key.print()} of X"
+                )
+        layers = linear.from_weights(
+            self._target_keys,
+            [_arrays.from_host(model.coefficients, self._empty) for model in models],
+            [
+                _arrays.from_host(model.intercept, self._empty) if target.centered else None
+                for model, target in zip(models, self._targets)
+            ],
+            [target.properties for target in self._targets],
+        )
+        return chain_rule.ChainRule(layers)
+
     def _block_for(self, target: Target, features: TensorMap) -> TensorBlock:
         position = features._keys.position(target.feature_key)
         if position is None:

@@ -14,6 +14,7 @@ from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.sklearn import (
     KeysToProperties,
     Ridge,
+    RidgeCV,
     StandardScaler,
     SumOverSamples,
     _base,
@@ -1163,3 +1164,50 @@ def test_results_come_after_fit():
 def test_targets_have_one_or_two_dimensions(features):
     with pytest.raises(ValueError, match="dim 3"):
         Ridge().fit(features, np.zeros((16, 2, 2)))
+
+
+@pytest.mark.parametrize("estimator", [Ridge(1e-3), RidgeCV([1e-3])], ids=["Ridge", "RidgeCV"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_to_torch_gives_the_predictions(features, y, estimator, dtype):
+    """Values and gradients, to which the intercept is not added."""
+    torch = pytest.importorskip("torch")
+    model = estimator.fit(features.to(dtype), y.to(dtype))
+    module = model.to_torch()
+    predicted = model.predict(features.to(dtype))
+    assert np.abs(model.intercept_.block().values).max() > 1e-3
+    result = module(features.to(dtype).to(arrays="torch"))
+    metatensor.allclose_raise(
+        metatensor.detach(result).to(arrays="numpy"),
+        predicted,
+        rtol=1e-12 if dtype is np.float64 else 1e-4,
+        atol=1e-12 if dtype is np.float64 else 1e-5,
+    )
+    assert result.block().gradients_list() == y.block().gradients_list()
+    sum(gradient.values.sum() for _, gradient in result.block().gradients()).backward()
+    weight, bias = module.parameters()
+    assert weight.grad.abs().max() > 0
+    assert bias.grad is None or not bias.grad.any()
+    before = model.coef_.block().values.copy()
+    with torch.no_grad():
+        weight.zero_()
+    np.testing.assert_array_equal(model.coef_.block().values, before)
+
+
+def test_to_torch_of_blocks_with_components(make):
+    X, y, _ = equivariant(make, np.random.default_rng(4))
+    model = Ridge().fit(X, y)
+    module = model.to_torch()
+    result = metatensor.detach(module(X.to(arrays="torch"))).to(arrays="numpy")
+    metatensor.allclose_raise(result, model.predict(X), rtol=1e-12, atol=1e-12)
+    names = [name for name in module.state_dict() if name.endswith("bias")]
+    assert names == []
+
+
+def test_to_torch_refuses(make, features, y):
+    with pytest.raises(NotFittedError):
+        Ridge().to_torch()
+    with pytest.raises(TypeError, match="arrays"):
+        Ridge().fit(np.ones((3, 2)), np.ones(3)).to_torch()
+    other = metatensor.append_dimension(features, "keys", "kind", 3)
+    with pytest.raises(ValueError, match="same keys"):
+        Ridge().fit(other, y).to_torch()
