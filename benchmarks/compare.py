@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-UPSTREAM = ["metatensor-core==0.2.6", "metatensor-operations==0.5.0"]
+UPSTREAM = ["metatensor-core==0.2.6", "metatensor-operations==0.5.0", "metatensor-learn==0.6.2"]
 SIZES = ["S", "M", "L", "XL"]
 ONE_THREAD = dict.fromkeys(
     ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"], "1"
