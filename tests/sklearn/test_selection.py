@@ -20,7 +20,8 @@ def slow_leverage(rows, n_to_select, n_singular):
     while len(chosen) < n_to_select:
         u, s, _ = np.linalg.svd(rows, full_matrices=False)
         score = (u[:, : min(n_singular, (s > 1e-8).sum())] ** 2).sum(axis=1)
-        chosen.append(int(np.argmax(score)))
+        # the leverages of the last rows left are all 1, up to rounding
+        chosen.append(int(np.argmax(score > score.max() - 1e-9)))
         scores.append(score[chosen[-1]])
         row = rows[chosen[-1]] / np.linalg.norm(rows[chosen[-1]])
         rows -= np.outer(rows @ row, row)
