@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import sklearn.metrics
 from sklearn.model_selection import cross_validate
 from sklearn.utils import check_random_state
 
@@ -57,26 +56,13 @@ def scorers(scoring: Scoring) -> dict[str, Callable[..., float]]:
         scoring = {_score_title(name): name for name in scoring}
     if not scoring:
         raise ValueError("`scoring` must have at least one score, got none")
-    return {
-        title: _scorer(score) if isinstance(score, str) else score
-        for title, score in scoring.items()
-    }
+    return {title: metrics.as_scorer(score) for title, score in scoring.items()}
 
 
 def _score_title(name: str) -> str:
     metric, _, gradient = name.removeprefix("neg_").partition(":")
     title = {"rmse": "RMSE", "mae": "MAE", "r2": "R²"}.get(metric, metric.replace("_", " "))
     return f"{title} of {gradient} gradient" if gradient else title
-
-
-def _scorer(name: str) -> Callable[..., float]:
-    try:
-        return metrics.get_scorer(name)
-    except ValueError:
-        if name not in sklearn.metrics.get_scorer_names():
-            raise
-        scorer: Callable[..., float] = sklearn.metrics.get_scorer(name)
-        return scorer
 
 
 def sizes(train_sizes: Any, largest: int) -> npt.NDArray[np.int64]:

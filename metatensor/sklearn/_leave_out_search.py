@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import sklearn.metrics
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.model_selection import check_cv
 
@@ -211,7 +210,7 @@ class ScorerScore:
         per_target: bool,
         sample_weight: Any,
     ) -> None:
-        self._scorer = _scorer(scoring)
+        self._scorer = metrics.as_scorer(scoring)
         self._y, self._ndim, self._batch, self._per_target = y, ndim, batch, per_target
         self._options = {} if sample_weight is None else {"sample_weight": sample_weight}
 
@@ -236,18 +235,6 @@ class ScorerScore:
             return _base.like_container(self._y, tensor)
         values = _arrays.to_host(_arrays.detach(tensor._blocks[0]._values))
         return values[:, 0] if self._ndim == 1 or self._per_target else values
-
-
-def _scorer(scoring: str | Callable[..., float]) -> Callable[..., float]:
-    if callable(scoring):
-        return scoring
-    try:
-        return metrics.get_scorer(scoring)
-    except ValueError:
-        if scoring not in sklearn.metrics.get_scorer_names():
-            raise
-    scorer: Callable[..., float] = sklearn.metrics.get_scorer(scoring)
-    return scorer
 
 
 def _predicted_block(stacks: Sequence[Stack], errors: Array) -> TensorBlock:

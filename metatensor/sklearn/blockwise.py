@@ -16,12 +16,12 @@ from sklearn.utils.validation import check_is_fitted
 from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
-from metatensor.sklearn import _alignment, _base, _baseline, _matching, _regression
+from metatensor.sklearn import _base, _baseline, _matching, _regression
 from metatensor.sklearn._affine import AffineMap, affine_map, matrix_of
 from metatensor.sklearn._base import VALUES
 from metatensor.sklearn._delegation import fit_parameters, require
 from metatensor.sklearn._matching import Pair
-from metatensor.sklearn._transformation import TensorTransformer, feature_names
+from metatensor.sklearn._transformation import TensorTransformer
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
 
@@ -389,7 +389,7 @@ class BlockwiseTransformer(TensorTransformer):
         require(self.estimator, ("fit", "transform"), "`estimator`")
         tensor = _base.to_tensor(self._labelled_features(X, reset=True))
         _base.check_finite(tensor, "X")
-        self.estimators_, self._properties = {}, {}
+        self.estimators_, self._labels_out = {}, {}
         for key, block in tensor.items():
             if not _base.is_invariant(key, block):
                 raise ValueError(
@@ -402,7 +402,7 @@ class BlockwiseTransformer(TensorTransformer):
             fitted = clone(self.estimator).fit(rows)
             self.estimators_[key] = fitted
             size = matrix_of(fitted.transform(rows[:1])).shape[1]
-            self._properties[key] = _properties_out(fitted, block._properties, size)
+            self._labels_out[key] = _properties_out(fitted, block._properties, size)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -426,7 +426,7 @@ class BlockwiseTransformer(TensorTransformer):
         """
         check_is_fitted(self)
         features = _base.to_tensor(self._labelled_features(X))
-        return self._applied(X, features, "transform", self._properties)
+        return self._applied(X, features, "transform", self._labels_out)
 
     @available_if(_inverse)  # type: ignore[untyped-decorator]
     def inverse_transform(self, X: Any) -> Any:
@@ -449,22 +449,11 @@ class BlockwiseTransformer(TensorTransformer):
 
         """
         self._check_container(X)
-        tensor = _base.to_tensor(X) if _base.is_tensor(X) else _base.from_matrix(X, "feature")
         if not self._is_labelled:
-            return self.estimators_[tensor._keys.entry(0)].inverse_transform(X)
-        blocks = [self._in_order(key, block) for key, block in tensor.items()]
-        tensor = TensorMap._of(tensor._keys, blocks, tensor._info)
+            (fitted,) = self.estimators_.values()
+            return fitted.inverse_transform(X)
+        tensor = self._transformed(X, self._labels_out)
         return self._applied(X, tensor, "inverse_transform", self.feature_labels_in_)
-
-    def _in_order(self, key: LabelsEntry, block: TensorBlock) -> TensorBlock:
-        """Return a block with the properties in the order that `transform` gives."""
-        known = self._properties.get(key)
-        if known is None or not _alignment.same_entries(block._properties, known):
-            raise ValueError(
-                f"X must have the keys and properties that `transform` gives, got other ones in "
-                f"the block with key {key.print()}"
-            )
-        return _alignment.take_properties(block, known)
 
     def _applied(
         self, X: Any, tensor: TensorMap, method: str, properties: dict[LabelsEntry, Labels]
@@ -493,26 +482,9 @@ class BlockwiseTransformer(TensorTransformer):
                     _like(values, block), block._samples, block._components, labels, gradients
                 )
             )
-        if not self._is_labelled:
-            return blocks[0]._values
-        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
+        return self._in_container(X, tensor, blocks)
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return one string for each property of the result, such as "center_type=29:n=3".
-
-        Parameters
-        ----------
-        input_features : sequence of str, optional
-            names of the columns of arrays; not used for labelled data
-
-        Returns
-        -------
-        array of str
-
-        """
-        check_is_fitted(self)
-        if self._is_labelled:
-            return feature_names(self._properties)
+    def _column_names(self, input_features: Any) -> npt.NDArray[np.object_]:
         (fitted,) = self.estimators_.values()
         if input_features is None:
             input_features = getattr(self, "feature_names_in_", None)

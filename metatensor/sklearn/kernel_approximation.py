@@ -18,7 +18,7 @@ from metatensor.labels import Labels, LabelsEntry
 from metatensor.operations._blockwise import refuse_nested
 from metatensor.sklearn import _alignment, _base, _counts, _kernels, _selection
 from metatensor.sklearn._kernels import Custom, Kernel
-from metatensor.sklearn._transformation import TensorTransformer, feature_names
+from metatensor.sklearn._transformation import TensorTransformer
 from metatensor.tensor import TensorMap
 
 Positions = npt.NDArray[np.intp]
@@ -27,7 +27,7 @@ Array = npt.NDArray[np.float64]
 _SELECTIONS = ("fps", "cur", "random")
 
 
-class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
+class Nystroem(TensorTransformer):
     r"""Features whose products approximate a kernel, from its values with some of the samples.
 
     In each block, some samples are chosen as inducing points Z. With the matrix :math:`K_{ZZ}` of
@@ -252,7 +252,7 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
         positions: list[Positions],
     ) -> None:
         outputs = [Labels.range("component", len(root)) for root in roots]
-        self._outputs = dict(zip(keys, outputs, strict=True))
+        self._labels_out = dict(zip(keys, outputs, strict=True))
         self._components = TensorMap._of(keys, chosen)
         like = _base.to_float64(chosen[0]._values[:0, ...])
         self._roots = TensorMap._of(
@@ -312,32 +312,18 @@ class Nystroem(ClassNamePrefixFeaturesOutMixin, TensorTransformer):
                 )
             kernel = self._kernel_for(len(block._properties))
             if matrices is None:
-                mapped = _KernelMap(kernel, inducing, None, self._outputs[key])
+                mapped = _KernelMap(kernel, inducing, None, self._labels_out[key])
             else:
                 matrix = matrices._blocks[number]
                 mapped = _KernelMap(kernel, inducing, matrix._values, matrix._properties)
             blocks.append(mapped.apply(block))
-        if not _base.is_tensor(X):
-            return blocks[0]._values
-        return _base.like_container(X, TensorMap._of(tensor._keys, blocks, tensor._info))
+        return self._in_container(X, tensor, blocks)
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return one string for each feature, such as "center_type=29:component=3".
-
-        Parameters
-        ----------
-        input_features : sequence of str, optional
-            not used
-
-        Returns
-        -------
-        array of str, (n_features_out,)
-
-        """
-        check_is_fitted(self)
-        if self._is_labelled:
-            return feature_names(self._outputs)
-        names: npt.NDArray[np.object_] = super().get_feature_names_out(input_features)
+    def _column_names(self, input_features: Any) -> npt.NDArray[np.object_]:
+        """Return "nystroem0", "nystroem1"..."""
+        names: npt.NDArray[np.object_] = ClassNamePrefixFeaturesOutMixin.get_feature_names_out(
+            self, input_features
+        )
         return names
 
 

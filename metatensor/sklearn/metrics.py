@@ -628,3 +628,16 @@ def get_scorer(scoring: str, **options: Any) -> Callable[..., float]:
     if gradient:
         options["gradient"] = gradient
     return make_scorer(_SCORERS[name], **options)
+
+
+def as_scorer(scoring: str | Callable[..., float]) -> Callable[..., float]:
+    """Return the scorer with a name, of this module or else of scikit-learn; others as they are."""
+    if callable(scoring):
+        return scoring
+    try:
+        return get_scorer(scoring)
+    except ValueError:
+        if scoring not in sklearn.metrics.get_scorer_names():
+            raise
+    scorer: Callable[..., float] = sklearn.metrics.get_scorer(scoring)
+    return scorer

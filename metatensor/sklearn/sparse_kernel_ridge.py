@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from metatensor import _arrays
 from metatensor.block import TensorBlock
@@ -394,7 +394,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
         for key, block in _base.to_tensor(X).items():
             parts = [block, *block._gradients.values()]
             rows = sum(math.prod(part._values.shape[:-1]) for part in parts)
-            size += 8 * rows * len(self.nystroem_._outputs[key])
+            size += 8 * rows * len(self.nystroem_._labels_out[key])
         if not self._dimensions or size <= BATCH_BYTES:
             yield X
             return
@@ -412,7 +412,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
     @property
     def components_(self) -> Any:
         """Inducing points."""
-        self._check_fitted()
+        check_is_fitted(self)
         components = self.nystroem_._components
         labelled = hasattr(self, "feature_labels_in_")
         return components if labelled else components._blocks[0]._values
@@ -420,7 +420,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
     @property
     def gradient_weights_(self) -> dict[str, Array]:
         """Weights of the gradients for each block of y."""
-        self._check_fitted()
+        check_is_fitted(self)
         return self.ridge_.gradient_weights_
 
     @property
@@ -441,16 +441,10 @@ class SparseKernelRidge(_regression.TensorRegressor):
         values = blocks[0]._values
         return values[0, :] if self._target_ndim == 1 else values
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "ridge_"):
-            raise NotFittedError(
-                f"This {type(self).__name__} instance is not fitted yet, call `fit` first"
-            )
-
     @property
     def _contraction(self) -> TensorMap:
         """Return c for each block of X, (n_components, n_targets)."""
-        self._check_fitted()
+        check_is_fitted(self)
         if self._coefficients is None:
             self._coefficients = self._contracted()
         return self._coefficients
@@ -493,7 +487,7 @@ class SparseKernelRidge(_regression.TensorRegressor):
             if X is an array and was not in `fit`, or the other way round
 
         """
-        self._check_fitted()
+        check_is_fitted(self)
         if return_std and not self.ridge_.compute_std:
             raise ValueError(
                 "a standard deviation needs SparseKernelRidge(compute_std=True) and `fit`, since "
