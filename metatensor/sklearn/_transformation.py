@@ -170,6 +170,30 @@ class LabelTransformer(TransformerMixin, _base.TensorEstimator):
         return tags
 
 
+class NamedLabelTransformer(LabelTransformer):
+    """Base of those that have names for what they give."""
+
+    def _output_labels(self) -> dict[LabelsEntry, Labels]:
+        """Return the properties of each block after `transform`."""
+        raise NotImplementedError
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return one string for each property of the result, such as "center_type=29:n=3".
+
+        Parameters
+        ----------
+        input_features : None
+            not used
+
+        Returns
+        -------
+        array of str
+
+        """
+        check_is_fitted(self, "feature_labels_in_")
+        return feature_names(self._output_labels())
+
+
 def _with_given_properties(tensor: TensorMap, given: dict[LabelsEntry, Labels]) -> TensorMap:
     """Return the blocks with the properties in the order in which they were given."""
     blocks, none = [], Labels.empty(["_"])

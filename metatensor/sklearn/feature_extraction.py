@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from metatensor import _arrays, _checks
@@ -14,7 +12,7 @@ from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.operations.reductions import mean_over_samples, sum_over_samples
 from metatensor.sklearn import _alignment, _base
-from metatensor.sklearn._transformation import LabelTransformer, feature_names
+from metatensor.sklearn._transformation import NamedLabelTransformer
 from metatensor.sklearn.rows import Rows
 from metatensor.tensor import TensorMap
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class _MovedKeys(LabelTransformer):
+class _MovedKeys(NamedLabelTransformer):
     """What moves dimensions of the keys, and learns the keys and properties of the result."""
 
     properties_: dict[LabelsEntry, Labels]
@@ -152,21 +150,8 @@ class _MovedKeys(LabelTransformer):
                     "them, or use unknown='ignore'"
                 )
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return one string for each property of the result, such as "center_type=29:n=3".
-
-        Parameters
-        ----------
-        input_features : None
-            not used
-
-        Returns
-        -------
-        array of str
-
-        """
-        check_is_fitted(self)
-        return feature_names(self.properties_)
+    def _output_labels(self) -> dict[LabelsEntry, Labels]:
+        return self.properties_
 
 
 def _without_samples(
@@ -291,7 +276,7 @@ class KeysToSamples(_MovedKeys):
     _move = staticmethod(TensorMap.keys_to_samples)
 
 
-class _ReducedSamples(LabelTransformer):
+class _ReducedSamples(NamedLabelTransformer):
     """What makes one sample of those that agree in all dimensions but some."""
 
     #: the operation that does it
@@ -347,21 +332,8 @@ class _ReducedSamples(LabelTransformer):
             reduced = TensorMap._of(reduced._keys, blocks, reduced._info)
         return _base.like_container(X, reduced)
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return one string for each property, such as "center_type=29:n=3".
-
-        Parameters
-        ----------
-        input_features : None
-            not used
-
-        Returns
-        -------
-        array of str
-
-        """
-        check_is_fitted(self, "feature_labels_in_")
-        return feature_names(self.feature_labels_in_)
+    def _output_labels(self) -> dict[LabelsEntry, Labels]:
+        return self.feature_labels_in_
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

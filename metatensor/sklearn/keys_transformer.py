@@ -16,7 +16,7 @@ from metatensor import _checks
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.sklearn import _base
 from metatensor.sklearn._delegation import require, require_named
-from metatensor.sklearn._transformation import LabelTransformer, feature_names
+from metatensor.sklearn._transformation import NamedLabelTransformer
 from metatensor.tensor import TensorMap
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _REMAINDER = "remainder"
 
 
-class KeysTransformer(LabelTransformer, _BaseComposition):
+class KeysTransformer(NamedLabelTransformer, _BaseComposition):
     """Apply different transformers to the blocks with different keys.
 
     The result has the blocks that all transformers give, in the order of the transformers, with
@@ -314,21 +314,8 @@ class KeysTransformer(LabelTransformer, _BaseComposition):
         joined._check_blocks()
         return joined
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return one string for each property of the result, such as "center_type=29:n=3".
-
-        Parameters
-        ----------
-        input_features : None
-            not used
-
-        Returns
-        -------
-        array of str
-
-        """
-        check_is_fitted(self)
-        return feature_names(self._features_out)
+    def _output_labels(self) -> dict[LabelsEntry, Labels]:
+        return self._features_out
 
 
 def _part(tensor: TensorMap, positions: npt.NDArray[np.intp]) -> TensorMap:
