@@ -78,6 +78,15 @@ def convert(array: Array, target: Target) -> Array:
     return array
 
 
+def convert_constant(array: Array, target: Target) -> Array:
+    """Move numbers that are data even where torch traces functions, such as those of Labels."""
+    modes: Any = sys.modules.get("torch.utils._mode_utils")
+    if modes is None:
+        return convert(array, target)
+    with modes.no_dispatch():
+        return convert(array, target)
+
+
 def _change_library(array: Array, name: str, dtype: Any) -> Array:
     if name == "numpy":
         return _arrays.to_host(array)

@@ -702,7 +702,7 @@ class Labels(LabelsBase):
             target = target._replace(arrays="numpy", device=None)
         if target.dtype is not None:
             target = target._replace(dtype=None)
-        values = _array_conversion.convert(self.values, target)
+        values = _array_conversion.convert_constant(self.values, target)
         if values is self.values:
             return self
         return Labels._of(
@@ -889,7 +889,7 @@ def _with_tensor(table: Table, like: _arrays.Array) -> tuple[Table, Any]:
         return table, None
     table.flags.writeable = False
     where = _array_conversion.Target(arrays="torch", device=like.device)
-    return table, _array_conversion.convert(table, where)
+    return table, _array_conversion.convert_constant(table, where)
 
 
 def _to_int32(values: npt.NDArray[Any]) -> Table:

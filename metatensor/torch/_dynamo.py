@@ -1,0 +1,196 @@
+"""What `torch.compile` and strict export know about Labels, operations and methods.
+
+Labels are constants of compiled code: they are guarded by value, and their methods run while a
+function is traced. Operations are called instead of being traced by Dynamo; the tensors that they
+work with are traced inside them, by AOTAutograd. All this relies on private names of torch: where
+one is missing, importing this module fails, and maps are pytrees without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch._dynamo import nonstrict_trace, trace_rules
+from torch._dynamo.variables.base import VariableTracker
+from torch._dynamo.variables.constant import ConstantVariable
+from torch._dynamo.variables.lists import BaseListVariable, TupleVariable
+from torch._dynamo.variables.misc import LambdaVariable
+from torch._dynamo.variables.script_object import TorchScriptObjectVariable
+from torch._dynamo.variables.tensor import SymNodeVariable
+from torch._dynamo.variables.torch import AllowInGraphKind, TorchInGraphFunctionVariable
+from torch.compiler import substitute_in_graph
+from torch._library.opaque_object import MemberType, is_opaque_type, register_opaque_type
+
+from metatensor import _arrays, _checks
+from metatensor.block import TensorBlock
+from metatensor.labels import Labels, LabelsEntry
+from metatensor.learn.nn import chain_rule
+from metatensor.operations import (
+    checks,
+    comparison,
+    creation,
+    dimensions,
+    elementwise,
+    gradients,
+    joining,
+    linalg,
+    memory,
+    products,
+    reductions,
+    selection,
+    sorting,
+)
+from metatensor.tensor import TensorMap
+
+_CONSTANTS = (Labels, LabelsEntry)
+
+_THEMES = (
+    checks,
+    comparison,
+    creation,
+    dimensions,
+    elementwise,
+    gradients,
+    joining,
+    linalg,
+    memory,
+    products,
+    reductions,
+    selection,
+    sorting,
+)
+
+#: functions that return maps, blocks or Labels, or look at the numbers in Labels
+_FUNCTIONS = (
+    *(getattr(theme, name) for theme in _THEMES for name in theme.__all__),
+    TensorMap.keys_to_samples,
+    TensorMap.keys_to_properties,
+    TensorMap.components_to_properties,
+    TensorMap.copy,
+    TensorMap.to,
+    TensorBlock.copy,
+    TensorBlock.to,
+    Labels.single,
+    Labels.empty,
+    Labels.range,
+    _checks.first_column_range,
+    chain_rule.with_chain_rule,
+)
+
+
+def register() -> None:
+    """Tell torch's compilers about Labels and functions; twice does no harm."""
+    for function in _FUNCTIONS:
+        trace_rules._allowed_callable_ids.add(id(function))
+        trace_rules._nonstrict_trace_callable_ids.add(id(function))
+    if is_opaque_type(Labels):
+        return
+    TorchScriptObjectVariable.create = staticmethod(_create)
+    for cls in _CONSTANTS:
+        cls.__fx_repr__ = _name_in_code
+        members = {name for base in cls.__mro__[:-1] for name in vars(base)}
+        register_opaque_type(cls, typ="value", members=dict.fromkeys(members, MemberType.USE_REAL))
+
+
+@substitute_in_graph(_arrays.library)
+def _library(array: Any) -> str:
+    return "torch" if isinstance(array, torch.Tensor) else "numpy"
+
+
+@substitute_in_graph(_arrays.as_values)
+def _as_values(array: Any) -> Any:
+    return array
+
+
+def _name_in_code(constant: Labels | LabelsEntry) -> tuple[str, dict[str, Any]]:
+    """Return the name of a constant in code that torch writes, the same for equal ones."""
+    labels = constant if isinstance(constant, Labels) else constant._labels
+    values = labels.values
+    content = [labels._names, labels._table.shape, _arrays.library(values), str(labels.device)]
+    if isinstance(constant, LabelsEntry):
+        content.append(constant._row)
+    digest = hashlib.sha256(repr(content).encode() + labels._table.tobytes()).hexdigest()
+    name = f"{type(constant).__name__}_{digest[:16]}"
+    return name, {name: constant}
+
+
+_create_before = TorchScriptObjectVariable.create
+
+
+def _create(proxy: Any, value: Any, *args: Any, tx: Any = None, **options: Any) -> Any:
+    if isinstance(value, _CONSTANTS):
+        return LabelsVariable(proxy, value, *args, **options)
+    return _create_before(proxy, value, *args, tx=tx, **options)
+
+
+class LabelsVariable(TorchScriptObjectVariable):
+    """Labels, or one of their entries, in code that Dynamo traces: a constant, as are its parts.
+
+    What other opaque objects of torch can not do is here: `len`, `in`, iteration, and arrays.
+    """
+
+    def len_impl(self, tx: Any) -> VariableTracker:
+        return ConstantVariable.create(len(self.value))
+
+    def tp_iter_impl(self, tx: Any) -> VariableTracker:
+        return _constant(tx, tuple(self.value)).tp_iter_impl(tx)
+
+    def sq_contains(self, tx: Any, item: VariableTracker) -> VariableTracker:
+        return self.call_method(tx, "__contains__", [item], {})
+
+    def mp_subscript_impl(self, tx: Any, key: VariableTracker) -> VariableTracker:
+        return self.call_method(tx, "__getitem__", [key], {})
+
+    def var_getattr(self, tx: Any, name: str) -> VariableTracker:
+        value = getattr(self.value, name)
+        if callable(value):
+            return LambdaVariable(lambda *args, **named: self.call_method(tx, name, args, named))
+        return _constant(tx, value)
+
+    def call_method(
+        self,
+        tx: Any,
+        name: str,
+        args: Iterable[VariableTracker],
+        kwargs: dict[str, VariableTracker],
+    ) -> VariableTracker:
+        given = [_known(arg) for arg in args]
+        named = {name: _known(value) for name, value in kwargs.items()}
+        return _constant(tx, getattr(self.value, name)(*given, **named))
+
+
+def _known(variable: VariableTracker) -> Any:
+    """Return the value of what must be known while a function is traced, and make it so."""
+    if isinstance(variable, SymNodeVariable):
+        return variable.evaluate_expr()
+    if isinstance(variable, BaseListVariable):
+        return variable.python_type()([_known(item) for item in variable.items])
+    return variable.as_python_constant()
+
+
+def _constant(tx: Any, value: Any) -> VariableTracker:
+    """Return what stands for a part of Labels in the code that is traced."""
+    if isinstance(value, np.integer) or (isinstance(value, torch.Tensor) and value.ndim == 0):
+        return ConstantVariable.create(int(value))
+    if isinstance(value, tuple):
+        return TupleVariable([_constant(tx, part) for part in value])
+    if not isinstance(value, (np.ndarray, torch.Tensor)):
+        return VariableTracker.build(tx, value)
+
+    host = np.array(_arrays.to_host(value))
+    device = value.device if isinstance(value, torch.Tensor) else None
+
+    def constant() -> torch.Tensor:
+        return torch.as_tensor(host, device=device)
+
+    tensor = TorchInGraphFunctionVariable(
+        nonstrict_trace(constant), kind=AllowInGraphKind.NONSTRICT_TRACE
+    ).call_function(tx, [], {})
+    return tensor if isinstance(value, torch.Tensor) else tensor.call_method(tx, "numpy", [], {})
+
+
+register()
