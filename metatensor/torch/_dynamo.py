@@ -9,28 +9,33 @@ one is missing, importing this module fails, and maps are pytrees without it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch._dynamo import nonstrict_trace, trace_rules
+from torch._dynamo.exc import Unsupported, unimplemented
+from torch._dynamo.output_graph import OutputGraph
 from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.constant import ConstantVariable
 from torch._dynamo.variables.lists import BaseListVariable, TupleVariable
 from torch._dynamo.variables.misc import LambdaVariable
-from torch._dynamo.variables.script_object import TorchScriptObjectVariable
-from torch._dynamo.variables.tensor import SymNodeVariable
+from torch._dynamo.variables.script_object import (
+    OpaqueObjectClassVariable,
+    TorchScriptObjectVariable,
+)
+from torch._dynamo.variables.tensor import NumpyNdarrayVariable, SymNodeVariable, TensorVariable
 from torch._dynamo.variables.torch import AllowInGraphKind, TorchInGraphFunctionVariable
-from torch.compiler import substitute_in_graph
 from torch._library.opaque_object import MemberType, is_opaque_type, register_opaque_type
+from torch.compiler import substitute_in_graph
+from torch.utils._pytree import TreeSpec
 
 from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.learn.nn import chain_rule
 from metatensor.operations import (
-    checks,
     comparison,
     creation,
     dimensions,
@@ -49,7 +54,6 @@ from metatensor.tensor import TensorMap
 _CONSTANTS = (Labels, LabelsEntry)
 
 _THEMES = (
-    checks,
     comparison,
     creation,
     dimensions,
@@ -66,7 +70,12 @@ _THEMES = (
 
 #: functions that return maps, blocks or Labels, or look at the numbers in Labels
 _FUNCTIONS = (
-    *(getattr(theme, name) for theme in _THEMES for name in theme.__all__),
+    *(
+        getattr(theme, name)
+        for theme in _THEMES
+        for name in theme.__all__
+        if not name.endswith("_raise")
+    ),
     TensorMap.keys_to_samples,
     TensorMap.keys_to_properties,
     TensorMap.components_to_properties,
@@ -89,21 +98,38 @@ def register() -> None:
         trace_rules._nonstrict_trace_callable_ids.add(id(function))
     if is_opaque_type(Labels):
         return
+    substitute_in_graph(_arrays.library)(_library)
+    substitute_in_graph(_arrays.as_values)(_as_values)
+    _let_pass(comparison.equal_metadata_raise)
     TorchScriptObjectVariable.create = staticmethod(_create)
+    OpaqueObjectClassVariable.call_function = _call
+    TorchInGraphFunctionVariable._call_nonstrict_traceable_function = _call_function
+    OutputGraph.register_static_attr_and_return_proxy = _register_and_note
     for cls in _CONSTANTS:
         cls.__fx_repr__ = _name_in_code
         members = {name for base in cls.__mro__[:-1] for name in vars(base)}
         register_opaque_type(cls, typ="value", members=dict.fromkeys(members, MemberType.USE_REAL))
 
 
-@substitute_in_graph(_arrays.library)
 def _library(array: Any) -> str:
     return "torch" if isinstance(array, torch.Tensor) else "numpy"
 
 
-@substitute_in_graph(_arrays.as_values)
 def _as_values(array: Any) -> Any:
     return array
+
+
+def _let_pass(check: Callable[..., None]) -> None:
+    """Register a function that raises errors and returns nothing, as no function in a graph can."""
+
+    @nonstrict_trace
+    def passed(*args: Any, **kwargs: Any) -> bool:
+        check(*args, **kwargs)
+        return True
+
+    @substitute_in_graph(check, skip_signature_check=True)
+    def run(*args: Any, **kwargs: Any) -> None:
+        passed(*args, **kwargs)
 
 
 def _name_in_code(constant: Labels | LabelsEntry) -> tuple[str, dict[str, Any]]:
@@ -125,6 +151,50 @@ def _create(proxy: Any, value: Any, *args: Any, tx: Any = None, **options: Any) 
     if isinstance(value, _CONSTANTS):
         return LabelsVariable(proxy, value, *args, **options)
     return _create_before(proxy, value, *args, tx=tx, **options)
+
+
+_call_function_before = TorchInGraphFunctionVariable._call_nonstrict_traceable_function
+
+
+def _call_function(variable: Any, tx: Any, args: Any, kwargs: Any) -> Any:
+    """Call a function, and say why it failed if it did."""
+    try:
+        return _call_function_before(variable, tx, args, kwargs)
+    except Unsupported as error:
+        cause: BaseException = error
+        while cause.__cause__ or cause.__context__:
+            cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+        if cause is error or not variable.value.__module__.startswith("metatensor."):
+            raise
+        unimplemented(
+            gb_type="a function of metatensor that failed",
+            context=variable.value.__name__,
+            explanation=f"{type(cause).__name__}: {cause}",
+            hints=["Numbers that decide what is done are not known while a function is traced."],
+            from_exc=cause,
+        )
+
+
+_call_before = OpaqueObjectClassVariable.call_function
+
+
+def _call(variable: Any, tx: Any, args: Any, kwargs: Any) -> Any:
+    if variable.value not in _CONSTANTS:
+        return _call_before(variable, tx, args, kwargs)
+    given = [_known(tx, arg) for arg in args]
+    named = {name: _known(tx, arg) for name, arg in kwargs.items()}
+    return VariableTracker.build(tx, variable.value(*given, **named))
+
+
+_register_before = OutputGraph.register_static_attr_and_return_proxy
+
+
+def _register_and_note(graph: Any, prefix: str, value: Any) -> Any:
+    """Note the structure of arguments of functions, which strict export takes for a tensor else."""
+    proxy = _register_before(graph, prefix, value)
+    if isinstance(value, TreeSpec):
+        proxy.node.meta["val"] = value
+    return proxy
 
 
 class LabelsVariable(TorchScriptObjectVariable):
@@ -158,18 +228,42 @@ class LabelsVariable(TorchScriptObjectVariable):
         args: Iterable[VariableTracker],
         kwargs: dict[str, VariableTracker],
     ) -> VariableTracker:
-        given = [_known(arg) for arg in args]
-        named = {name: _known(value) for name, value in kwargs.items()}
+        given = [_known(tx, arg) for arg in args]
+        named = {name: _known(tx, value) for name, value in kwargs.items()}
         return _constant(tx, getattr(self.value, name)(*given, **named))
 
 
-def _known(variable: VariableTracker) -> Any:
+def _known(tx: Any, variable: VariableTracker) -> Any:
     """Return the value of what must be known while a function is traced, and make it so."""
     if isinstance(variable, SymNodeVariable):
         return variable.evaluate_expr()
     if isinstance(variable, BaseListVariable):
-        return variable.python_type()([_known(item) for item in variable.items])
+        return variable.python_type()([_known(tx, item) for item in variable.items])
+    if isinstance(variable, TensorVariable):
+        tensor = _computed(tx, variable.proxy.node)
+        return tensor.numpy() if isinstance(variable, NumpyNdarrayVariable) else tensor
     return variable.as_python_constant()
+
+
+def _computed(tx: Any, node: torch.fx.Node) -> Any:
+    """Compute what follows from constants alone, such as an array that is written out."""
+    if isinstance(node.meta.get("example_value"), torch.SymInt):
+        return int(node.meta["example_value"])
+    held = tx.output.nn_modules.get(node.target) if node.op == "get_attr" else None
+    if held is not None and not isinstance(held, (torch.Tensor, torch.nn.Module)):
+        return held
+    if node.op not in ("call_function", "call_method"):
+        unimplemented(
+            gb_type="numbers of Labels that are not known",
+            context=str(node),
+            explanation="Labels are constants of compiled code: the numbers in them, and those "
+            "that select from them, can not be computed from values of blocks or other tensors",
+            hints=["Make the Labels outside of the compiled function, as argument or attribute."],
+        )
+    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda part: _computed(tx, part))
+    if node.op == "call_method":
+        return getattr(args[0], node.target)(*args[1:], **kwargs)
+    return node.target(*args, **kwargs)
 
 
 def _constant(tx: Any, value: Any) -> VariableTracker:
