@@ -350,7 +350,7 @@ def rows_of(factor: Array, positions: npt.NDArray[np.integer[Any]], n_axes: int)
 
     """
     rows = take(factor, positions.astype(np.intp, copy=False))
-    extra = n_axes - rows.ndim
+    extra = n_axes - len(rows.shape)
     return rows[(slice(None), *[None] * extra, ...)] if extra else rows
 
 
@@ -371,7 +371,7 @@ def scale_rows(factor: Array, positions: npt.NDArray[np.integer[Any]], array: Ar
     array
 
     """
-    return rows_of(factor, positions, array.ndim) * array
+    return rows_of(factor, positions, len(array.shape)) * array
 
 
 def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
