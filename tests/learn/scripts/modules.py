@@ -39,7 +39,7 @@ def make_map(seed, rows=3, columns=2):
 
 
 class Model(Module):
-    """Standardizes features, sums up what the linear layers of all species give, adds a constant."""
+    """Standardizes features and sums up what linear layers give, with a constant."""
 
     def __init__(self, mean, scales, seed):
         super().__init__()
