@@ -15,8 +15,18 @@ from metatensor.block import TensorBlock
 from metatensor.labels import Labels
 from metatensor.tensor import TensorMap
 
-#: leaves or other parts of a tree, each with what leads to it
-_Keyed = Iterable[tuple[tree_util.GetAttrKey, Any]]
+
+class Step(tree_util.GetAttrKey):
+    """What leads to a part of a tree, as a user writes it after a dot."""
+
+    @property
+    def key(self) -> str:
+        """The text, under the name that errors of jax look for."""
+        return self.name
+
+
+#: parts of a tree, each with what leads to it
+_Keyed = Iterable[tuple[Step, Any]]
 
 
 @functools.cache
@@ -42,9 +52,6 @@ def register() -> None:
         )
 
 
-# what leads to a part is written as a user writes it
-
-
 def _keyed_block(block: TensorBlock) -> tuple[_Keyed, _trees.BlockStructure]:
     parts, structure = _trees.block_parts(block)
     names = ["values", *[f"gradient({name!r})" for name in structure.gradients]]
@@ -57,7 +64,7 @@ def _keyed_map(tensor: TensorMap) -> tuple[_Keyed, _trees.MapStructure]:
 
 
 def _keyed(names: list[str], parts: list[Any]) -> _Keyed:
-    return [(tree_util.GetAttrKey(name), part) for name, part in zip(names, parts, strict=True)]
+    return [(Step(name), part) for name, part in zip(names, parts, strict=True)]
 
 
 def _plain_labels(structure: _trees.LabelsStructure) -> dict[str, Any]:
