@@ -16,13 +16,13 @@ from metatensor.labels import Labels
 from metatensor.tensor import TensorMap
 
 
-class Step(tree_util.GetAttrKey):
+class Step(tree_util.GetAttrKey):  # type: ignore[misc]
     """What leads to a part of a tree, as a user writes it after a dot."""
 
     @property
     def key(self) -> str:
         """The text, under the name that errors of jax look for."""
-        return self.name
+        return str(self.name)
 
 
 #: parts of a tree, each with what leads to it
