@@ -38,7 +38,9 @@ def namespace(*arrays: Array) -> ModuleType:
         xp = compat.array_namespace(*arrays)
     except TypeError as error:
         kinds = ", ".join(sorted({f"{library(a)}.{type(a).__name__}" for a in arrays}))
-        raise TypeError(f"values must all be arrays of one library, got {kinds}") from error
+        raise TypeError(
+            f"values must all be arrays of one library, got {kinds}; use `.to(arrays=...)`"
+        ) from error
     if alike:
         _NAMESPACES[first] = xp
     return xp
