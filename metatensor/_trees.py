@@ -120,18 +120,23 @@ def _text(labels: Labels) -> str:
 
 def plain_labels(labels: Labels) -> dict[str, Any]:
     """Return Labels in a form for JSON."""
+    library = _arrays.library(labels.values)
     return {
         "names": list(labels._names),
         "shape": list(labels._table.shape),
         "table": base64.b64encode(labels._table.astype("<i4", copy=False).tobytes()).decode(),
-        "arrays": _arrays.library(labels.values),
+        "place": None if library == "numpy" else [library, str(labels.device)],
     }
 
 
 def labels_of_plain(plain: dict[str, Any]) -> Labels:
     """Make Labels of what :func:`plain_labels` returns; they are checked."""
     table = np.frombuffer(base64.b64decode(plain["table"]), dtype="<i4").reshape(plain["shape"])
-    return Labels(plain["names"], table).to(arrays=plain["arrays"])
+    labels = Labels(plain["names"], table)
+    if plain["place"] is None:
+        return labels
+    library, device = plain["place"]
+    return labels.to(arrays=library, device=device)
 
 
 def plain_block(structure: BlockStructure) -> dict[str, Any]:
