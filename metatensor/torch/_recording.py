@@ -19,6 +19,7 @@ import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.function import BackwardCFunction
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -130,12 +131,16 @@ class Recorder:
             tape = _Tape(self._mode, self._name)
             fakes = [tape.add_input(array) for array in arrays]
             try:
-                with tape:
+                with tape, _Detaching(tape):
                     result = function(fakes)
             except (
                 fake_tensor.DataDependentOutputException,
                 fake_tensor.DynamicOutputShapeException,
             ) as error:
+                self._refuse_numbers(error)
+            except RuntimeError as error:
+                if "numpy() is not supported for tensor subclasses" not in str(error):
+                    raise
                 self._refuse_numbers(error)
             leaves, structure = pytree.tree_flatten(result)
             recipe = Recipe(
@@ -182,16 +187,20 @@ class Recorder:
 
 
 class _Tape(TorchDispatchMode):
+    """Sees all operations below autograd, those of its passes backwards too."""
+
     def __init__(self, mode: FakeTensorMode, name: str) -> None:
         super().__init__()
         self.steps: list[Step] = []
         self.captured: list[torch.Tensor] = []
         self.sizes: list[int] = []
+        self.detaches = False
         self._mode = mode
         self._name = name
         self._differentiates = torch.is_grad_enabled()
         self._numbers: dict[int, Array | Captured] = {}
         self._kept: list[torch.Tensor] = []  # since numbers go by `id`
+        self._saves: list[torch.Tensor] = []
         self._computed: dict[int, torch.Tensor] = {}
         self._changed: set[int] = set()
 
@@ -223,6 +232,8 @@ class _Tape(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.prim.device.default:
             return args[0].fake_device
+        if func is torch.ops.aten.detach.default and not (self.detaches or self._is_plan(args[0])):
+            return self._saved(args[0])
         kwargs = kwargs or {}
         arrays = [part for part in _parts((args, kwargs)) if isinstance(part, torch.Tensor)]
         if not self._computes(func, arrays, args, kwargs):
@@ -251,6 +262,13 @@ class _Tape(TorchDispatchMode):
     def _is_plan(self, array: torch.Tensor) -> bool:
         known = isinstance(array, FakeTensor) or id(array) in self._changed
         return _is_integer(array) and not known
+
+    def _saved(self, array: torch.Tensor) -> torch.Tensor:
+        """Return what autograd saves of a result, which it differentiates nevertheless."""
+        saved = torch.ops.aten.detach.default(array)
+        self._numbers[id(saved)] = self.reference(array)
+        self._saves.append(saved)
+        return saved
 
     def _record(self, func: Any, args: Any, kwargs: Any) -> Any:
         if func is torch.ops.aten.lift_fresh.default:  # of a constant, which is not to be changed
@@ -292,6 +310,32 @@ class _Tape(TorchDispatchMode):
         if isinstance(value, (bool, int, float, complex)):
             return Number(repr(value), math.nan if value != value else value)
         return value
+
+
+class _Detaching(TorchFunctionMode):
+    """Tells a tape which arrays are detached by the function, and not by autograd."""
+
+    def __init__(self, tape: _Tape) -> None:
+        super().__init__()
+        self._tape = tape
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self._tape.detaches = func in _DETACHING
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self._tape.detaches = False
+
+
+_DETACHING = {
+    torch.Tensor.detach,
+    torch.Tensor.detach_,
+    torch.Tensor.data.__get__,  # type: ignore[attr-defined]
+    torch.detach,
+    torch.detach_,
+}
 
 
 def _is_integer(array: torch.Tensor) -> bool:

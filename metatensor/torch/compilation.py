@@ -134,10 +134,17 @@ class Call(NamedTuple):
     def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Call:
         leaves, structure = pytree.tree_flatten((args, kwargs))
         for leaf in leaves:
-            if not isinstance(leaf, torch.Tensor) and hasattr(leaf, "shape"):
+            if isinstance(leaf, torch.Tensor):
+                continue
+            if hasattr(leaf, "shape"):
                 raise TypeError(
                     f"`{name}` is compiled for arrays of torch, got {_checks.kind(leaf)} in its "
                     "arguments; use `.to(arrays='torch')`"
+                )
+            if getattr(leaf, "__hash__", None) is None:
+                raise TypeError(
+                    f"arguments of `{name}` must be arrays, maps, Labels, numbers and texts, in "
+                    f"dicts, lists or tuples, to be compiled; got {_checks.kind(leaf)}"
                 )
         return cls(leaves, structure, [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
 
@@ -215,13 +222,7 @@ class CompiledFunction:
 
     def _recording(self, call: Call) -> Recording:
         key = (*call.key(), *_state(self.function))
-        try:
-            recording = self._recordings.pop(key, None)
-        except TypeError as error:
-            raise TypeError(
-                f"arguments of `{self._name}` must be arrays, maps, Labels, numbers and texts, in "
-                f"dicts, lists or tuples, to be compiled: {error}"
-            ) from error
+        recording = self._recordings.pop(key, None)
         if recording is None:
             recording = call.record(self.function, self._recorder)
             self._n_recordings += 1

@@ -415,7 +415,7 @@ def test_another_sequence_for_each_size():
         (lambda a: a if a.sum() > 0 else -a, torch.ones(2), RuntimeError, "asks for numbers"),
         (lambda a: 2 * a, np.ones(2), TypeError, "arrays of torch.*to\\(arrays='torch'\\)"),
         (lambda a: object(), torch.ones(2), TypeError, "must return arrays, blocks, maps"),
-        (lambda a: 1, {1}, TypeError, "must be arrays, maps, Labels.*unhashable"),
+        (lambda a: 1, {1}, TypeError, "must be arrays, maps, Labels.*got set"),
         (lambda a: metatensor.allclose(a, a), batch(3), RuntimeError, "asks for numbers"),
     ],
 )
@@ -431,7 +431,7 @@ def test_arrays_left_in_variables():
 
     def function(array):
         left.append(array)
-        return array + left[0]
+        return 2 * left[0]
 
     compiled = compile(function, backend="eager")
     compiled(torch.ones(2))
@@ -440,7 +440,7 @@ def test_arrays_left_in_variables():
 
 
 def test_errors_of_the_function_are_its_own():
-    with pytest.raises(metatensor.MetatensorError, match="no"):
+    with pytest.raises(ValueError, match="`sample_names` must be among"):
         compile(lambda t: metatensor.sum_over_samples(t, "no"), backend="eager")(batch(3))
     with pytest.raises(TypeError, match="`function` must be callable, got int"):
         compile(3)
@@ -465,6 +465,7 @@ def test_threads():
     assert len(results) == 20
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_inductor():
     """Once with the compiler that users have."""
 
