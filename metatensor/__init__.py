@@ -11,6 +11,7 @@ from typing import Any as _Any
 
 import metatensor._guard  # noqa: F401
 from metatensor import io, operations
+from metatensor._array_exchange import asarray
 from metatensor._arrays import Array
 from metatensor._checks import MetatensorError, NotEqualError
 from metatensor.block import TensorBlock

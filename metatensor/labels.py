@@ -870,9 +870,8 @@ def _entry(names: tuple[str, ...], row: list[int]) -> LabelsEntry:
 
 
 def _is_array(values: Any) -> bool:
-    return (
-        hasattr(values, "shape") and hasattr(values, "dtype") and not isinstance(values, np.generic)
-    )
+    described = hasattr(values, "shape") and hasattr(values, "dtype")
+    return (described and not isinstance(values, np.generic)) or _arrays.exports_dlpack(values)
 
 
 def _check_tensor(values: Any) -> None:

@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 #: parts of the package; each may import from its own floor and the floors below
 FLOORS = [
     ["_core", "_guard"],
-    ["_arrays", "_array_algebra", "_array_conversion", "_array_groups"],
+    ["_arrays", "_array_algebra", "_array_conversion", "_array_exchange", "_array_groups"],
     [
         "_checks",
         "_display",
