@@ -23,6 +23,8 @@ from metatensor.operations import *
 from metatensor.torch import io, learn, operations
 from metatensor.torch._labels import Labels
 from metatensor.torch.about import dtype_name, version
+from metatensor.torch.buffers import BufferMap
+from metatensor.torch.collation import collate
 from metatensor.torch.creation import block_from_array
 from metatensor.torch.io import (
     load,
@@ -39,10 +41,12 @@ from metatensor.torch.io import (
 _ABSENT = ("utils",)
 
 __all__ = [
+    "BufferMap",
     "Labels",
     "LabelsEntry",
     "TensorBlock",
     "TensorMap",
+    "collate",
     "dtype_name",
     "load",
     "load_block",
