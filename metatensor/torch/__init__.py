@@ -20,7 +20,7 @@ from metatensor._arrays import Array
 from metatensor._checks import MetatensorError, NotEqualError
 from metatensor.labels import LabelsEntry
 from metatensor.operations import *
-from metatensor.torch import io, learn, operations
+from metatensor.torch import _pytree, io, learn, operations
 from metatensor.torch._labels import Labels
 from metatensor.torch.about import dtype_name, version
 from metatensor.torch.buffers import BufferMap
