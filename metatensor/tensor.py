@@ -502,8 +502,8 @@ class TensorMap(Operators):
         labels: Callable[[Labels], Labels] | None = None,
     ) -> TensorMap:
         """Apply functions to all the arrays and Labels."""
-        keys = self._keys if labels is None else labels(self._keys)
         blocks = [block._map(function, labels, frozen=True) for block in self._blocks]
+        keys = self._keys if labels is None else labels(self._keys)
         return TensorMap._of(keys, blocks, self._info)
 
     def __copy__(self) -> TensorMap:
