@@ -311,6 +311,17 @@ def requires_grad(array: Array, required: bool = True) -> Array:
     return array.detach().requires_grad_(required)
 
 
+def requires_grad_in_place(array: Array, required: bool) -> None:
+    """Set whether torch records what is done with a tensor."""
+    if library(array) == "torch":
+        array.requires_grad_(required)
+    elif required:
+        raise TypeError(
+            f"only values of torch can require gradients, got {library(array)}; "
+            "use `.to(arrays='torch')`"
+        )
+
+
 def pin_memory(array: Array) -> Array:
     """Return a tensor of torch in memory that is quick to send to a GPU, if there is one."""
     if library(array) != "torch" or array.device.type != "cpu":
