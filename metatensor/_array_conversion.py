@@ -110,6 +110,15 @@ def convert(array: Array, target: Target) -> Array:
     return array
 
 
+def convert_constant(array: Array, target: Target) -> Array:
+    """Move numbers that are data even where torch traces functions, such as those of Labels."""
+    modes: Any = sys.modules.get("torch.utils._mode_utils")
+    if modes is None:
+        return convert(array, target)
+    with modes.no_dispatch():
+        return convert(array, target)
+
+
 def _change_dtype(array: Array, dtype: Any) -> Array:
     name = _arrays.library(array)
     if name == "numpy":

@@ -724,7 +724,7 @@ class Labels(LabelsBase):
             target = target._replace(arrays="numpy", device=None)
         if target.dtype is not None:
             target = target._replace(dtype=None)
-        values = _array_conversion.convert(self.values, target)
+        values = _array_conversion.convert_constant(self.values, target)
         if values is self.values:
             return self
         return Labels._of(
@@ -909,7 +909,7 @@ def _with_tensor(table: Table, like: _arrays.Array) -> tuple[Table, Any]:
     if like is None or _arrays.library(like) != "torch":
         return table, None
     table.flags.writeable = False
-    return table, _array_conversion.convert(table, _place(like))
+    return table, _array_conversion.convert_constant(table, _place(like))
 
 
 def _place(tensor: Any) -> _array_conversion.Target:
