@@ -282,7 +282,7 @@ def _run(
             cotangents = [jnp.zeros_like(other) for other in values]
             cotangents[outputs[id(values_of_block)]] = ones.astype(values_of_block.dtype)
             pulled: list[Array] = pull(cotangents)[0]
-            return [pulled[inputs[id(array)]] for array in chosen]
+            return [pulled[inputs[id(one)]] for one in chosen]
 
         if n_colours * n_entries == 0:
             return [jnp.zeros((0, *array.shape), array.dtype) for array in chosen]

@@ -106,21 +106,23 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
 
     """
     blocks = _parameters.parameter_blocks(parameters, "torch")
-    return _parameters.attach(tensor, blocks, _attach, _tie)
+    return _parameters.attach(
+        tensor, blocks, _attach, lambda array, marks: _tie(array, _marks(marks))
+    )
 
 
 def _attach(values: torch.Tensor, links: list[Link]) -> torch.Tensor:
-    function: Any = _Attached if torch.compiler.is_compiling() else _AttachedForward
-    for link in links:
-        others = [other.parameter for other in links if other is not link]
-        values = function.apply(
-            values,
-            link.gradient,
-            _positions(link.samples, values),
-            _positions(link.rows, values),
-            link.parameter,
-            *others,
+    # there compilers would take the zero derivative of the forward function, and not ask for ours
+    if torch.compiler.is_compiling() and torch._C._functorch.get_dynamic_layer_stack_depth():
+        raise NotImplementedError(
+            "attached gradients can not be differentiated by `torch.func` inside `torch.compile`; "
+            "use `torch.autograd.grad` outside of what is compiled"
         )
+    function: Any = _Attached if torch.compiler.is_compiling() else _AttachedForward
+    marks = _marks([link.parameter for link in links])
+    for link in links:
+        samples, rows = _positions(link.samples, values), _positions(link.rows, values)
+        values = function.apply(values, link.gradient, samples, rows, link.parameter, marks)
     return values
 
 
@@ -128,10 +130,15 @@ def _positions(positions: Positions, like: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(positions).to(like.device)
 
 
-def _tie(array: torch.Tensor, parameters: Iterable[torch.Tensor]) -> torch.Tensor:
+def _marks(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return a few numbers that depend on all parameters."""
+    return torch.cat([parameter.reshape(-1)[:1] for parameter in parameters])
+
+
+def _tie(array: torch.Tensor, marks: torch.Tensor) -> torch.Tensor:
     """Make an array depend on parameters in a way that is not known."""
     function: Any = _Unknown if torch.compiler.is_compiling() else _UnknownForward
-    tied: torch.Tensor = array + function.apply(*parameters)
+    tied: torch.Tensor = array + function.apply(marks)
     return tied
 
 
@@ -149,7 +156,8 @@ class _Attached(torch.autograd.Function):
         gradient: torch.Tensor,
         samples: torch.Tensor,
         rows: torch.Tensor,
-        *parameters: torch.Tensor,
+        parameter: torch.Tensor,
+        marks: torch.Tensor,
     ) -> torch.Tensor:
         return values.clone()
 
@@ -160,13 +168,11 @@ class _Attached(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
         (cotangent,) = cotangents
-        gradient, samples, rows, parameter, *others = ctx.saved_tensors
+        gradient, samples, rows, parameter, marks = ctx.saved_tensors
         n_rows, n_own, n_entries = _sizes(gradient, cotangent)
         to_gradient = to_parameter = None
         if ctx.needs_input_grad[4]:
-            known = cotangent
-            if torch.is_grad_enabled():
-                known = _tie(cotangent, [parameter, *others])
+            known = _tie(cotangent, marks) if torch.is_grad_enabled() else cotangent
             factors = known[samples].reshape(n_rows, n_entries, 1)
             products = gradient.reshape(n_rows, n_own, n_entries) @ factors
             zeros = torch.zeros_like(parameter)
@@ -174,7 +180,7 @@ class _Attached(torch.autograd.Function):
         if ctx.needs_input_grad[1] and torch.is_grad_enabled():  # zero, but not its derivatives
             factors = cotangent[samples].reshape(n_rows, 1, n_entries)
             to_gradient = (_distance(parameter, rows, n_own) * factors).reshape(gradient.shape)
-        return cotangent, to_gradient, None, None, to_parameter, *[None] * len(others)
+        return cotangent, to_gradient, None, None, to_parameter, None
 
 
 class _AttachedForward(_Attached):
@@ -189,16 +195,16 @@ class _AttachedForward(_Attached):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> torch.Tensor:
-        of_values, of_gradient, _, _, of_parameter, *_ = tangents
-        values, gradient, samples, rows, *parameters = ctx.saved_tensors
+        of_values, of_gradient, _, _, of_parameter, _ = tangents
+        values, gradient, samples, rows, parameter, marks = ctx.saved_tensors
         n_rows, n_own, n_entries = _sizes(gradient, values)
         result = torch.zeros_like(values) if of_values is None else of_values
         terms = []
         if of_parameter is not None:
-            factors = _tie(of_parameter, parameters)[rows].reshape(n_rows, 1, n_own)
+            factors = _tie(of_parameter, marks)[rows].reshape(n_rows, 1, n_own)
             terms.append(factors @ gradient.reshape(n_rows, n_own, n_entries))
         if of_gradient is not None:
-            factors = _distance(parameters[0], rows, n_own).reshape(n_rows, 1, n_own)
+            factors = _distance(parameter, rows, n_own).reshape(n_rows, 1, n_own)
             terms.append(factors @ of_gradient.reshape(n_rows, n_own, n_entries))
         for term in terms:
             result = result.index_add(0, samples, term.reshape(n_rows, *values.shape[1:]))
@@ -219,16 +225,16 @@ class _Unknown(torch.autograd.Function):
     """A zero that depends on parameters in a way that is not known."""
 
     @staticmethod
-    def forward(*parameters: torch.Tensor) -> torch.Tensor:
-        return parameters[0].new_zeros(())
+    def forward(marks: torch.Tensor) -> torch.Tensor:
+        return marks.new_zeros(())
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         pass
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, *parameters: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _UnknownForward.apply(*parameters), None  # type: ignore[no-untyped-call]
+    def vmap(info: Any, in_dims: Any, marks: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _UnknownForward.apply(marks), None  # type: ignore[no-untyped-call]
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
