@@ -111,7 +111,7 @@ class RadialFeatures:
 
         options = {"cutoff": self.CUTOFF, "n_radial": self.N_RADIAL, "verbose": False}
         data = make_alloys(
-            3, elements=["Cu", "Ni"], repeats=[(1, 1, 1), (1, 1, 2)], random_state=2, **options
+            3, elements=["Cu", "Ni"], repeats=[(1, 1, 1), (1, 1, 2)], random_state=3, **options
         )
         self.systems, self.descriptor = data.systems, data.descriptor
         sizes = [len(atoms) for atoms in data.systems]

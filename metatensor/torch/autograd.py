@@ -287,8 +287,9 @@ def store_gradients(
         would be added to those of a wrong sample. With ``()``, every sample can depend on every
         row, for one pass for each number.
     differentiable : bool, default=False
-        let torch follow the gradients, so that a loss can have them; else they are constants, and
-        so are the values of what a function returns
+        let torch follow the gradients, so that a loss can have them; else values and gradients are
+        constants. Values that torch still follows from the parameters must not be attached to them
+        again: derivatives would count twice.
     drop_zeros : bool, default=False
         leave out rows of zeros, which mean the same
 
@@ -344,12 +345,12 @@ def store_gradients(
         with torch.enable_grad():
             result = _parameters.store_gradients(tensor, blocks, names, passes, drop_zeros)
         passes.require_dependence(blocks)
-        return result
-    blocks = {name: _followed(block) for name, block in blocks.items()}
-    with torch.enable_grad():
-        found = tensor(dict(blocks))
-        require_tensor(found, "the result of `tensor`")
-        result = _parameters.store_gradients(found, blocks, names, passes, drop_zeros)
+    else:
+        blocks = {name: _followed(block) for name, block in blocks.items()}
+        with torch.enable_grad():
+            found = tensor(dict(blocks))
+            require_tensor(found, "the result of `tensor`")
+            result = _parameters.store_gradients(found, blocks, names, passes, drop_zeros)
     return result if differentiable else detach(result)
 
 

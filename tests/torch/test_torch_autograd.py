@@ -504,3 +504,368 @@ def test_errors_say_on_which_key():
     tensor = TensorMap(Labels.range("key", 2), [example()] * 2)
     with pytest.raises(ValueError, match=r"in the block for key \(key=0\)"):
         attach_gradients(tensor, {"positions": block_of(4, 3, 1, samples=MISSING)})
+
+
+# ---- forces
+
+
+def radial_parameters(radial, requires_grad=True):
+    values = {"positions": radial.positions[..., None], "strain": radial.strains[..., None]}
+    blocks = {}
+    for name, array in values.items():
+        array = torch.tensor(array, requires_grad=requires_grad)
+        blocks[name] = TensorBlock(array, *radial.labels(name))
+    return blocks
+
+
+def radial_map(radial, given):
+    """The descriptor, followed by torch from the parameters."""
+    values = radial(torch, given["positions"].values[..., 0], given["strain"].values[..., 0])
+    blocks = [
+        TensorBlock(array, block.samples, [], block.properties)
+        for array, block in zip(values, radial.descriptor, strict=True)
+    ]
+    return TensorMap(radial.descriptor.keys, blocks)
+
+
+def network_for(radial):
+    torch.manual_seed(3)
+    keys = radial.descriptor.keys_to_properties("neighbor_type").keys
+    energy = [Labels.range("energy", 1)] * len(keys)
+    n_features = 2 * (radial.N_RADIAL + 1)
+    return nn.Sequential(
+        keys,
+        nn.Linear(keys, n_features, 8, dtype=torch.float64),
+        nn.Tanh(keys),
+        nn.Linear(keys, in_features=8, out_properties=energy, dtype=torch.float64),
+    )
+
+
+def energies_of(network, features):
+    """Energies of systems, one block."""
+    atoms = network(features.keys_to_properties("neighbor_type")).keys_to_samples("center_type")
+    return metatensor.sum_over_samples(atoms, ["atom", "center_type"])
+
+
+def loss_of(network, features, given):
+    """A loss on energies, forces and stresses, and all that it is made of."""
+    energies = energies_of(network, features).block().values
+    forces = torch.autograd.grad(energies.sum(), arrays(given), create_graph=True)
+    targets = [torch.ones_like(energies)] + [torch.zeros_like(force) for force in forces]
+    parts = [energies, *forces]
+    loss = sum(((a - b) ** 2).mean() for a, b in zip(parts, targets, strict=True))
+    return loss, parts
+
+
+def test_training_on_forces_is_that_of_autograd(radial):
+    network, given = network_for(radial), radial_parameters(radial)
+    weights = list(network.parameters())
+    stored = attach_gradients(radial.descriptor.to(arrays="torch"), given)
+    outcomes = []
+    for features in [stored, radial_map(radial, given)]:
+        loss, parts = loss_of(network, features, given)
+        outcomes.append([loss, *parts, *torch.autograd.grad(loss, weights)])
+    assert len(outcomes[0]) == 4 + 8
+    for one, expected in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_training_steps(radial):
+    """The same weights, after steps of an optimiser."""
+    outcomes = []
+    for stored in [True, False]:
+        network, given = network_for(radial), radial_parameters(radial)
+        weights = list(network.parameters())
+        optimizer = torch.optim.Adam(weights, lr=0.05)
+        losses = []
+        for _ in range(10):
+            optimizer.zero_grad()
+            tensor = radial.descriptor.to(arrays="torch")
+            features = attach_gradients(tensor, given) if stored else radial_map(radial, given)
+            loss, _ = loss_of(network, features, given)
+            loss.backward(inputs=weights)
+            optimizer.step()
+            losses.append(loss.item())
+        outcomes.append((losses, weights))
+    assert outcomes[0][0][-1] < 0.3 * outcomes[0][0][0]
+    np.testing.assert_allclose(*[losses for losses, _ in outcomes], rtol=1e-9)
+    for one, expected in zip(*[weights for _, weights in outcomes], strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_forces_are_those_of_the_chain_rule(radial):
+    network, given = network_for(radial), radial_parameters(radial)
+    tensor = radial.descriptor.to(arrays="torch")
+    energies = energies_of(network, attach_gradients(tensor, given)).block()
+    found = torch.autograd.grad(energies.values.sum(), arrays(given))
+    followed = metatensor.detach(energies_of(nn.ChainRule(network), tensor)).block()
+    torch.testing.assert_close(energies.values, followed.values, rtol=1e-13, atol=1e-13)
+    for name, one in zip(NAMES, found, strict=True):
+        gradient = followed.gradient(name)
+        rows = one
+        if name == "positions":
+            rows = one[given[name].samples.select(gradient.samples.remove("sample")).astype(int)]
+        torch.testing.assert_close(rows, gradient.values, rtol=1e-12, atol=1e-12)
+
+
+# ---- store
+
+
+def test_stored_gradients_of_features(radial):
+    """Those of the descriptor itself, which leaves out pairs of atoms that are far away."""
+    given = radial_parameters(radial)
+    expected = radial.descriptor.to(arrays="torch")
+    tensor = radial_map(radial, given)
+    dense = store_gradients(tensor, given)
+    assert not any(block.values.requires_grad for block in dense)
+    sizes = np.bincount(radial.system)
+    for block in dense:
+        rows = block.gradient("positions").samples
+        assert rows.names == ["sample", "system", "atom"]
+        assert len(rows) == sizes[block.samples["system"]].sum()
+        np.testing.assert_array_equal(rows["system"], block.samples["system"][rows["sample"]])
+        assert block.gradient("strain").samples == Labels.range("sample", len(block))
+        assert not block.gradient("positions").values.requires_grad
+    sparse = store_gradients(tensor, given, drop_zeros=True)
+    assert_allclose(sparse, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_what_was_attached_is_stored(radial):
+    expected = radial.descriptor.to(arrays="torch")
+    given = radial_parameters(radial)
+    found = store_gradients(attach_gradients(expected, given), given, drop_zeros=True)
+    assert_equal(found, expected)
+
+
+def test_what_was_stored_is_attached(radial):
+    network, given = network_for(radial), radial_parameters(radial)
+    tensor = radial_map(radial, given)
+    outcomes = []
+    for features in [tensor, attach_gradients(store_gradients(tensor, given), given)]:
+        energies = energies_of(network, features).block().values
+        outcomes.append(torch.autograd.grad(energies.sum(), arrays(given), retain_graph=True))
+    for one, expected in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_losses_on_stored_gradients(radial):
+    """The same derivatives with respect to weights as those of losses on forces."""
+    network, given = network_for(radial), radial_parameters(radial)
+    weights = list(network.parameters())
+    loss, (energies, *forces) = loss_of(network, radial_map(radial, given), given)
+    expected = torch.autograd.grad(loss, weights)
+
+    def predict(parameters):
+        return energies_of(network, radial_map(radial, parameters))
+
+    block = store_gradients(predict, given, differentiable=True).block()
+    found = [block.gradient(name).values for name in NAMES]
+    for one, force in zip(found, forces, strict=True):
+        torch.testing.assert_close(one, force, rtol=1e-12, atol=1e-12)
+    loss = ((block.values - 1) ** 2).mean() + sum((one**2).mean() for one in found)
+    for one, other in zip(torch.autograd.grad(loss, weights), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+    constant = store_gradients(predict, given).block()
+    assert not constant.values.requires_grad
+    assert not constant.gradient("positions").values.requires_grad
+    assert_equal(constant, metatensor.detach(block))
+
+
+def test_stored_gradients_against_finite_differences(radial):
+    network, given = network_for(radial), radial_parameters(radial, requires_grad=False)
+
+    def predict(parameters):
+        return metatensor.detach(energies_of(network, radial_map(radial, parameters)))
+
+    def moved(name, step):
+        new = dict(given)
+        old = given[name]
+        new[name] = TensorBlock(old.values + step, old.samples, old.components, old.properties)
+        return predict(new).block().values
+
+    block = store_gradients(
+        lambda parameters: energies_of(network, radial_map(radial, parameters)), given
+    ).block()
+    for name in NAMES:
+        direction = make_values(*given[name].shape, seed=4)
+        expected = (moved(name, 1e-5 * direction) - moved(name, -1e-5 * direction)) / 2e-5
+        gradient = block.gradient(name)
+        terms = (gradient.values * direction).sum(tuple(range(1, gradient.values.ndim - 1)))
+        owners = torch.tensor(gradient.samples["sample"].astype(np.int64))
+        found = torch.zeros_like(expected).index_add(0, owners, terms)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def quadratic(components, samples):
+    """Values that depend on all rows of the parameter, and their derivatives."""
+    sizes = [len(one) for one in components]
+    matrix = make_values(len(samples), *sizes, 2, 5, 3, seed=6)
+
+    def function(parameters):
+        values = torch.einsum("...ad,ad->...", matrix, parameters["positions"].values[..., 0] ** 2)
+        return TensorBlock(values, samples, list(components), Labels.range("n", 2))
+
+    return function, lambda x: 2 * matrix * x[..., 0]
+
+
+@COMPONENTS
+@pytest.mark.parametrize("n_samples", [0, 1, 4])
+def test_every_sample_can_depend_on_every_row(components, n_samples):
+    samples = Labels(["system", "atom"], SAMPLES.values[:n_samples])
+    given = {"positions": parameters()["positions"]}
+    function, derivative = quadratic(components, samples)
+    gradient = store_gradients(function, given, within=()).gradient("positions")
+    assert gradient.components == [XYZ, *components]
+    assert gradient.samples.names == ["sample", "system", "atom"]
+    expected = derivative(given["positions"].values.detach())
+    axes = (0, expected.ndim - 2, expected.ndim - 1, *range(1, expected.ndim - 2))
+    expected = expected.permute(axes).reshape(n_samples * 5, 3, *expected.shape[1:-2])
+    torch.testing.assert_close(gradient.values, expected)
+    np.testing.assert_array_equal(gradient.samples["sample"], np.repeat(np.arange(n_samples), 5))
+    shared = TensorBlock(given["positions"].values[:1], ONE, [XYZ], ONE)
+
+    def of_shared(parameters):
+        return function(
+            {
+                "positions": TensorBlock(
+                    parameters["positions"].values.expand(5, 3, 1), ATOMS, [XYZ], ONE
+                )
+            }
+        )
+
+    gradient = store_gradients(of_shared, {"positions": shared}).gradient("positions")
+    assert gradient.samples == Labels.range("sample", n_samples)
+    assert gradient.values.shape == (n_samples, 3, *map(len, components), 2)
+
+
+def test_rows_within_groups():
+    """Rows of any order; samples without rows, rows without samples."""
+    samples = labels(["atom", "system"], [[4, 7], [0, 0], [5, 7], [1, 3]])
+    groups = {7: [0, 1], 0: [2, 3]}
+    given = {"positions": parameters()["positions"]}
+    factors = torch.tensor([[1.0], [2.0], [3.0], [4.0]], dtype=torch.float64)
+
+    def function(parameters):
+        squares = (parameters["positions"].values[..., 0] ** 2).sum(1)
+        sums = [squares[groups.get(int(row["system"]), [])].sum() for row in samples]
+        return TensorBlock(factors * torch.stack(sums)[:, None], samples, [], ONE)
+
+    gradient = store_gradients(function, given).gradient("positions")
+    rows = [[0, 7, 2], [0, 7, 3], [1, 0, 0], [1, 0, 1], [2, 7, 2], [2, 7, 3]]
+    assert gradient.samples == labels(["sample", "system", "atom"], rows)
+    values = 2 * given["positions"].values.detach()
+    expected = torch.stack(
+        [factors[row[0]] * values[ATOMS.position(row[1:]), :, 0] for row in rows]
+    )
+    torch.testing.assert_close(gradient.values[..., 0], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_does_not_depend(dtype):
+    given = parameters(dtype)
+    samples = Labels.range("system", 2)
+
+    def function(parameters):
+        return TensorBlock(torch.ones(2, 1, dtype=dtype), samples, [], ONE)
+
+    block = store_gradients(function, given)
+    assert block.gradient("positions").values.dtype == dtype
+    assert not block.gradient("positions").values.any()
+    assert len(store_gradients(function, given, drop_zeros=True).gradient("strain")) == 0
+
+
+def test_gradients_that_are_there_stay():
+    block, given = example(), parameters()
+    result = attach_gradients(block, {"strain": given["strain"]})
+    result = store_gradients(result, {"strain": given["strain"]})
+    assert result.gradients_list() == NAMES
+    assert_equal(metatensor.detach(result), metatensor.detach(block))
+    assert not result.is_view
+    tensor = TensorMap(ONE, [attach_gradients(block, given)])
+    tensor.set_info("units", "eV")
+    assert store_gradients(tensor, given).info() == {"units": "eV"}
+    assert store_gradients(lambda _: tensor, given).info() == {"units": "eV"}
+
+
+def followed(given):
+    return attach_gradients(metatensor.remove_gradients(example(), []), given)
+
+
+STORE_ERRORS = {
+    "no grad": (
+        lambda given: example(),
+        {"positions": block_of(5, 3, 1)},
+        {},
+        ValueError,
+        "the parameter 'positions' must require grad before `tensor` is computed",
+    ),
+    "other tensor": (
+        lambda given: attach_gradients(example(), parameters()),
+        None,
+        {},
+        ValueError,
+        "`tensor` does not depend on the values of the parameter 'positions'",
+    ),
+    "there": (
+        lambda given: attach_gradients(example(), {"strain": given["strain"]}),
+        None,
+        {},
+        ValueError,
+        "has a gradient 'positions' already; use `remove_gradients`",
+    ),
+    "zeros": (
+        followed,
+        None,
+        {"drop_zeros": True, "differentiable": True},
+        ValueError,
+        "`drop_zeros` can not be used with `differentiable`",
+    ),
+    "kind": (lambda given: 3, None, {}, TypeError, "`tensor` must be a metatensor"),
+    "result": (lambda given: lambda _: 3, None, {}, TypeError, "the result of `tensor`"),
+    "within": (followed, None, {"within": 3}, TypeError, "`within` must be a str or a sequence"),
+    "complex": (
+        lambda given: lambda _: block_of(5, 3, 1, dtype=torch.complex128),
+        None,
+        {},
+        TypeError,
+        "the result must have real floating point values, got torch.complex128",
+    ),
+    "dtype": (
+        lambda given: lambda _: block_of(5, 3, 1, dtype=torch.float32),
+        None,
+        {},
+        ValueError,
+        "must have the dtype of the values, torch.float32, got torch.float64",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STORE_ERRORS)
+def test_errors_of_store(case):
+    make, given, options, error, text = STORE_ERRORS[case]
+    given = parameters() if given is None else given
+    with pytest.raises(error, match=re.escape(text)):
+        store_gradients(make(given), given, **options)
+
+
+# ---- compilers
+
+
+@pytest.mark.filterwarnings("ignore")  # of what compilers use themselves
+def test_compiled():
+    block, given = example(), parameters()
+
+    def energy(positions, strain):
+        values = attach_gradients(block, replaced(given, [positions, strain])).values
+        return torch.tanh(values).sum()
+
+    for compiled in [
+        torch.compile(energy, backend="aot_eager"),
+        lambda *new: torch.compile(torch.sum, backend="aot_eager", fullgraph=True)(
+            torch.tanh(attach_gradients(block, replaced(given, new)).values)
+        ),
+    ]:
+        found = torch.autograd.grad(compiled(*arrays(given)), arrays(given))
+        expected = torch.autograd.grad(energy(*arrays(given)), arrays(given))
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-14, atol=1e-14)
