@@ -23,9 +23,12 @@ from metatensor.operations import *
 from metatensor.torch import _pytree, io, learn, operations
 from metatensor.torch._labels import Labels
 from metatensor.torch.about import dtype_name, version
+from metatensor.torch.autograd import attach_gradients, store_gradients
 from metatensor.torch.buffers import BufferMap
 from metatensor.torch.collation import collate
+from metatensor.torch.compilation import compile  # noqa: A004
 from metatensor.torch.creation import block_from_array
+from metatensor.torch.exporting import export
 from metatensor.torch.io import (
     load,
     load_block,
@@ -37,6 +40,11 @@ from metatensor.torch.io import (
     save_buffer,
 )
 
+try:
+    from metatensor.torch import _dynamo
+except (ImportError, AttributeError):  # of torch's own names, which may change
+    pass
+
 #: names of the package for TorchScript that have no counterpart here
 _ABSENT = ("utils",)
 
@@ -46,8 +54,11 @@ __all__ = [
     "LabelsEntry",
     "TensorBlock",
     "TensorMap",
+    "attach_gradients",
     "collate",
+    "compile",
     "dtype_name",
+    "export",
     "load",
     "load_block",
     "load_block_buffer",
@@ -56,6 +67,7 @@ __all__ = [
     "load_labels_buffer",
     "save",
     "save_buffer",
+    "store_gradients",
     "version",
 ]
 
