@@ -27,7 +27,7 @@ HAS_METATENSOR_OPERATIONS = True
 __all__ = ["Labels", "TensorBlock", "TensorMap"]
 
 #: submodules that are imported when first asked for
-_LAZY = ("datasets", "learn", "o3", "sklearn", "testing")
+_LAZY = ("datasets", "jax", "learn", "o3", "sklearn", "testing", "torch")
 
 #: names of the Rust-core package for raw pointers, which have no counterpart here
 _ABSENT = (

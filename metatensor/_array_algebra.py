@@ -139,7 +139,7 @@ def solve(matrix: Array, targets: Array) -> Array:
         except torch.linalg.LinAlgError as error:
             raise np.linalg.LinAlgError(f"singular matrix: {error}") from error
     solution = xp.linalg.solve(matrix, targets)
-    if name == "jax" and not isinstance(solution, sys.modules["jax"].core.Tracer):
+    if name == "jax" and not _arrays.is_traced(solution):
         finite = [bool(xp.all(xp.isfinite(array))) for array in (matrix, targets, solution)]
         if finite == [True, True, False]:
             raise np.linalg.LinAlgError("singular matrix")

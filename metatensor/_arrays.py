@@ -40,7 +40,9 @@ def namespace(*arrays: Array) -> ModuleType:
         xp = compat.array_namespace(*arrays)
     except TypeError as error:
         kinds = ", ".join(sorted({f"{library(a)}.{type(a).__name__}" for a in arrays}))
-        raise TypeError(f"values must all be arrays of one library, got {kinds}") from error
+        raise TypeError(
+            f"values must all be arrays of one library, got {kinds}; use `.to(arrays=...)`"
+        ) from error
     if alike:
         _NAMESPACES[first] = xp
     return xp
@@ -61,6 +63,11 @@ def library(array: Array) -> str:
             name = kind.__module__.split(".")[0]
         _LIBRARIES[kind] = name
     return name
+
+
+def is_traced(array: Array) -> bool:
+    """Tell whether jax is tracing an array, so that its numbers are not known yet."""
+    return library(array) == "jax" and isinstance(array, sys.modules["jax"].core.Tracer)
 
 
 def is_plain_tensor(array: Array) -> bool:
@@ -181,11 +188,19 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     ------
     RuntimeError
         for a torch tensor that requires gradients: its history would be lost.
+    TypeError
+        for an array that jax is tracing.
 
     """
     name = library(array)
     if name == "numpy":
         return np.asarray(array)
+    if is_traced(array):
+        raise TypeError(
+            "jax is tracing these values (for `jit`, `grad`, `vmap`...), and their numbers are not "
+            "known yet: they can not be compared, saved or moved to another library. Do that "
+            "outside of the function, or use `jax.numpy` on `block.values`"
+        )
     if name == "torch":
         host: npt.NDArray[Any] = array.cpu().resolve_conj().resolve_neg().numpy()
         return host
@@ -296,6 +311,17 @@ def requires_grad(array: Array, required: bool = True) -> Array:
     return array.detach().requires_grad_(required)
 
 
+def requires_grad_in_place(array: Array, required: bool) -> None:
+    """Set whether torch records what is done with a tensor."""
+    if library(array) == "torch":
+        array.requires_grad_(required)
+    elif required:
+        raise TypeError(
+            f"only values of torch can require gradients, got {library(array)}; "
+            "use `.to(arrays='torch')`"
+        )
+
+
 def pin_memory(array: Array) -> Array:
     """Return a tensor of torch in memory that is quick to send to a GPU, if there is one."""
     if library(array) != "torch" or array.device.type != "cpu":
@@ -389,7 +415,7 @@ def wraps(result: Array, exact: Array) -> bool:
     What is not known yet, under compilation or in lazy arrays, is not looked at.
     """
     name = library(result)
-    if name == "dask" or (name == "jax" and isinstance(result, sys.modules["jax"].core.Tracer)):
+    if name == "dask" or is_traced(result):
         return False
     xp = namespace(result)
     difference = xp.abs(exact - xp.astype(result, exact.dtype))
@@ -632,9 +658,11 @@ def near(first: Array, second: Array, tolerance: Tolerance = EXACT) -> bool:
     if not (type(first) is np.ndarray and type(second) is np.ndarray):
         if tuple(first.shape) != tuple(second.shape):
             return False
-        if difference(first, second) is None and _is_out_of_reach(first):
+        first, second = detach(first), detach(second)
+        is_known = not (is_traced(first) or is_traced(second))
+        if is_known and difference(first, second) is None and _is_out_of_reach(first):
             return not bool(namespace(first).any(far(first, second, tolerance)))
-        first, second = to_host(detach(first)), to_host(detach(second))
+        first, second = to_host(first), to_host(second)
     if tolerance.same_dtype and not same_dtype(first, second):
         return False
     rtol, atol, equal_nan, _ = tolerance
