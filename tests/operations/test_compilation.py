@@ -8,7 +8,14 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("metatensor.torch")
 
 #: what is told from numbers, or must be made of them, is not known while a function is traced
-NEEDS_NUMBERS = {"equal", "equal_raise", "allclose", "allclose_raise", "block_from_array", "one_hot"}
+NEEDS_NUMBERS = {
+    "equal",
+    "equal_raise",
+    "allclose",
+    "allclose_raise",
+    "block_from_array",
+    "one_hot",
+}
 UNKNOWN_NUMBERS = ("empty_like", "random_uniform_like")
 
 
@@ -50,9 +57,11 @@ def test_compiled(any_operation):
 
 def test_gradients_of_functions_of_maps(rule):
     given = arguments(rule, sizes=(3, 2))
+
     def number(first):
         result = rule.call(first, *given[1:])
         return sum((leaf**2).sum() for leaf in torch.utils._pytree.tree_leaves(result))
+
     gradient = torch.func.grad(number)(given[0])
     leaves, structure = torch.utils._pytree.tree_flatten(given[0])
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
