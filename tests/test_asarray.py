@@ -247,15 +247,19 @@ def test_any_view_of_any_array(data):
             assert address(shared) == address(values)
 
 
-@pytest.mark.parametrize("kind", SOURCES)
-@pytest.mark.parametrize("layout", ["read-only", "reversed", "every other row"])
+@pytest.mark.parametrize(
+    ("layout", "kind"),
+    [
+        (layout, kind)
+        for layout in ("read-only", "reversed", "every other row")
+        for kind in SOURCES
+        # capsules without flags can not be made of what is read-only
+        if (layout, kind) != ("read-only", "legacy")
+    ],
+)
 def test_layouts_of_objects_of_no_library(layout, kind):
     torch = require("torch")
-    values = HARD[layout][0].copy() if layout == "read-only" else HARD[layout][0]
-    if layout == "read-only":
-        values.flags.writeable = False
-        if kind == "legacy":
-            pytest.skip("capsules without flags can not be made of what is read-only")
+    values = HARD[layout][0]
     moved = metatensor.asarray(SOURCES[kind](values), "torch")
     assert isinstance(moved, torch.Tensor)
     np.testing.assert_array_equal(moved.numpy(), values)
