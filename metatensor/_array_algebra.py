@@ -46,7 +46,7 @@ def _is_large(terms: Sequence[str], result: str, arrays: Sequence[Array]) -> boo
     """Tell whether searching a matrix product in a product pays for numpy."""
     if len(arrays) != 2:
         return len(arrays) > 2
-    if math.prod([array.size for array in arrays]) < 20_000:
+    if math.prod([math.prod(array.shape) for array in arrays]) < 20_000:
         return False
     first, second = map(set, terms)
     if not (first - second and second - first and first & second - set(result)):

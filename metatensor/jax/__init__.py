@@ -15,7 +15,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 from metatensor.jax import _registration
+from metatensor.jax.autograd import attach_gradients, store_gradients
 
-__all__: list[str] = []
+__all__ = ["attach_gradients", "store_gradients"]
 
 _registration.register()

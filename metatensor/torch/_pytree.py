@@ -1,6 +1,8 @@
-"""Labels, blocks and maps as nodes of torch's pytrees.
+"""Blocks and maps as nodes of torch's pytrees.
 
-The tensors of a map are its leaves; Labels, names and `info` are structure, which compares by value.
+The tensors of a map are its leaves; its Labels, names and `info` are structure, which compares by
+value. Labels outside of a block or map are leaves, which is what compilers ask of constants; where
+torch has no such constants they are nodes without leaves.
 """
 
 from __future__ import annotations
@@ -16,13 +18,21 @@ from metatensor.block import TensorBlock
 from metatensor.labels import Labels
 from metatensor.tensor import TensorMap
 
+try:
+    from metatensor.torch import _dynamo  # noqa: F401
+except (ImportError, AttributeError):  # another torch, with other private names
+    _LABELS_ARE_LEAVES = False
+else:
+    _LABELS_ARE_LEAVES = True
+
 _Keyed = list[tuple[Any, Any]]
 
 
 def register() -> None:
     """Tell torch what Labels, blocks and maps are made of; once is enough, twice does no harm."""
     for cls, functions in _NODES.items():
-        if cls not in _pytree.SUPPORTED_NODES:
+        is_leaf = cls is Labels and _LABELS_ARE_LEAVES
+        if not is_leaf and cls not in _pytree.SUPPORTED_NODES:
             _pytree.register_pytree_node(
                 cls, serialized_type_name=f"metatensor.{cls.__name__}", **functions
             )

@@ -143,12 +143,8 @@ class Recorder:
                     raise
                 self._refuse_numbers(error)
             leaves, structure = pytree.tree_flatten(result)
-            recipe = Recipe(
-                len(fakes),
-                len(tape.captured),
-                tuple(tape.steps),
-                tuple([self._output(leaf, tape) for leaf in leaves]),
-            )
+            outputs = tuple([self._output(leaf, tape) for leaf in leaves])
+            recipe = Recipe(len(fakes), len(tape.captured), tuple(tape.steps), outputs)
             return Recording(recipe, tape.captured, tuple(tape.sizes), leaves, structure)
 
     def _output(self, leaf: Any, tape: _Tape) -> Array | Captured | None:
@@ -319,9 +315,7 @@ class _Detaching(TorchFunctionMode):
         super().__init__()
         self._tape = tape
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._tape.detaches = func in _DETACHING
         try:
             return func(*args, **(kwargs or {}))

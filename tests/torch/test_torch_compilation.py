@@ -313,7 +313,9 @@ def test_functions_with_their_own_derivative():
         return torch.autograd.grad(Twice.apply(array).sum(), array)[0]
 
     assert_same(compile(inside, backend="eager")(array), inside(array))
-    assert_same(compile(lambda array: Twice.apply(array), backend="eager")(array.detach()), array.detach())
+    assert_same(
+        compile(lambda array: Twice.apply(array), backend="eager")(array.detach()), array.detach()
+    )
 
 
 # ---- what is around a function
@@ -500,7 +502,9 @@ def test_files_of_programs_need_nothing_of_this_package(tmp_path):
     exported = export(energies, (batch(6),))
     exported.save(tmp_path / "model.pt2")
     names = {name.split("module_list_")[1] for name in exported.program.state_dict}
-    assert names == {f"{key}_{name}" for key in range(3) for name in ("0_weight", "0_bias", "2_weight")}
+    assert names == {
+        f"{key}_{name}" for key in range(3) for name in ("0_weight", "0_bias", "2_weight")
+    }
     torch.save(exported.inputs(batch(9)), tmp_path / "inputs.pt")
     code = f"""
 import json, sys, torch
