@@ -40,11 +40,6 @@ from metatensor.torch.io import (
     save_buffer,
 )
 
-try:
-    from metatensor.torch import _dynamo
-except (ImportError, AttributeError):  # of torch's own names, which may change
-    pass
-
 #: names of the package for TorchScript that have no counterpart here
 _ABSENT = ("utils",)
 
