@@ -12,7 +12,7 @@ import metatensor
 from metatensor import Labels, TensorBlock, TensorMap, testing
 
 jax = pytest.importorskip("jax")
-pytest.importorskip("metatensor.jax")
+importlib.import_module("metatensor.jax")
 
 jnp, tree, lax = jax.numpy, jax.tree_util, jax.lax
 flatten_util = importlib.import_module("jax.flatten_util")
