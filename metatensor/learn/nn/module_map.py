@@ -187,6 +187,12 @@ class ModuleMap(Module):
             (block, modules[position], None if properties is None else properties[position], rule)
             for block, position in zip(tensor._blocks, self._positions(tensor._keys))
         ]
+        for _, _, labels, _ in parts if properties is not None else ():
+            if labels._names != parts[0][2]._names:
+                _checks.invalid(
+                    "the `out_properties` of the blocks of one map must have the same names, got "
+                    f"{parts[0][2].names} and {labels.names}"
+                )
         result = assemble(tensor._keys, parts, _on_block)
         result._info = dict(tensor._info)
         return result
@@ -218,7 +224,8 @@ def _on_block(
         )
     values: torch.Tensor = module(given)
     if properties is None:
-        properties = Labels.range("_", values.shape[-1] if values.ndim else 0)
+        size = values.shape[-1] if values.ndim else 0
+        properties = block._properties._like(Labels.range("_", size)._table, ("_",))
     _check_shape(values, given.shape[:-1], block, properties)
     gradients = {}
     if block._gradients:
