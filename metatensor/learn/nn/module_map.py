@@ -183,16 +183,13 @@ class ModuleMap(Module):
         """
         _checks.require_type(tensor, TensorMap, "tensor")
         modules, properties = list(self.module_list), self._out_properties
+        positions = self._positions(tensor._keys)
+        if properties is not None:
+            _check_names([properties[position] for position in positions])
         parts = [
             (block, modules[position], None if properties is None else properties[position], rule)
-            for block, position in zip(tensor._blocks, self._positions(tensor._keys))
+            for block, position in zip(tensor._blocks, positions)
         ]
-        for _, _, labels, _ in parts if properties is not None else ():
-            if labels._names != parts[0][2]._names:
-                _checks.invalid(
-                    "the `out_properties` of the blocks of one map must have the same names, got "
-                    f"{parts[0][2].names} and {labels.names}"
-                )
         result = assemble(tensor._keys, parts, _on_block)
         result._info = dict(tensor._info)
         return result
@@ -237,6 +234,15 @@ def _on_block(
                 derivative, gradient._samples, gradient._components, properties
             )
     return TensorBlock._of(values, block._samples, block._components, properties, gradients)
+
+
+def _check_names(properties: Sequence[Labels]) -> None:
+    for labels in properties:
+        if labels._names != properties[0]._names:
+            _checks.invalid(
+                "the `out_properties` of the blocks of one map must have the same names, got "
+                f"{properties[0].names} and {labels.names}"
+            )
 
 
 def _check_shape(
