@@ -119,7 +119,7 @@ def _library(array: Any) -> str:
     return "torch" if isinstance(array, torch.Tensor) else "numpy"
 
 
-def _as_values(array: Any) -> Any:
+def _as_values(array: Any, copy: bool | None = None) -> Any:
     return array
 
 
