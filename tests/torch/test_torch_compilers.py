@@ -425,13 +425,54 @@ def test_too_many_labels():
         ),
         (lambda tensor: metatensor.sum_over_samples(tensor, "nothing"), "nothing"),
         (lambda tensor: metatensor.equal(tensor, tensor), "not known"),
-        (lambda tensor: Labels(["n"], tensor.block(0).values.int()), "Make the Labels outside"),
         (lambda tensor: tensor.block(type=7), "no block matches"),
     ],
 )
 def test_errors_say_what_is_wrong(function, message):
     with pytest.raises(Exception, match=message):
         Compiled(function)(made())
+
+
+def filled(tensor):
+    table = torch.zeros((3, 1), dtype=torch.int32)
+    table[0] += 2
+    return Labels(["n"], table)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (filled, "changed in place"),
+        (lambda tensor: Labels(["n"], torch.randperm(5)[:, None]), "they are random"),
+        (lambda tensor: Labels(["n"], tensor.block(0).values.int()), "computed from values"),
+    ],
+)
+def test_numbers_of_labels_that_are_not_constant(function, message):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=message):
+        Compiled(function)(made())
+
+
+ANOTHER_TORCH = """
+import torch._dynamo
+del torch._dynamo.nonstrict_trace
+import metatensor.torch
+from metatensor import Labels, TensorBlock, TensorMap
+one = Labels.single()
+tensor = TensorMap(one, [TensorBlock(torch.tensor([[3.0]]), one, [], one)])
+assert torch.utils._pytree.tree_leaves({"a": tensor, "b": one}) == [3.0]
+gradient = torch.func.grad(lambda tensor: (tensor * tensor).block().values.sum())(tensor)
+assert gradient.block().values == 6
+class Twice(torch.nn.Module):
+    def forward(self, tensor, labels):
+        return 2 * tensor
+program = torch.export.export(Twice(), (tensor, one), strict=False)
+assert program.module()(tensor, one).block().values == 6
+"""
+
+
+def test_without_private_names():
+    """Another torch, which has not all the names that compiling needs."""
+    subprocess.run([sys.executable, "-c", ANOTHER_TORCH], check=True)
 
 
 def test_threads():
