@@ -227,10 +227,10 @@ class LabelsVariable(TorchScriptObjectVariable):
     def tp_iter_impl(self, tx: Any) -> Any:
         return _constant(tx, tuple(self.value)).tp_iter_impl(tx)
 
-    def sq_contains(self, tx: Any, item: VariableTracker) -> VariableTracker:
+    def sq_contains(self, tx: Any, item: VariableTracker) -> Any:
         return self.call_method(tx, "__contains__", [item], {})
 
-    def mp_subscript_impl(self, tx: Any, key: VariableTracker) -> VariableTracker:
+    def mp_subscript_impl(self, tx: Any, key: VariableTracker) -> Any:
         return self.call_method(tx, "__getitem__", [key], {})
 
     def var_getattr(self, tx: Any, name: str) -> Any:

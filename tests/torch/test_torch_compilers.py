@@ -17,7 +17,7 @@ pytest.importorskip("metatensor.torch._dynamo", exc_type=ImportError)
 import torch._dynamo.testing
 from torch.utils._pytree import tree_leaves, tree_map
 
-import metatensor
+import metatensor.torch
 from metatensor import Labels, TensorBlock, TensorMap, testing
 from metatensor.learn import nn
 from metatensor.learn.data.loading import DataLoader
@@ -405,6 +405,53 @@ def test_values_changed_in_place():
     result = Compiled(function)(tensor)
     assert torch.equal(tensor.block(0).values, 2 * made().block(0).values)
     assert torch.equal(result.block(0).values, tensor.block(0).values)
+
+
+def with_info(text):
+    tensor = made()
+    tensor.set_info("source", text)
+    return tensor
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: with_info("one"),
+        lambda: with_info("two"),
+        lambda: made(gradients=False),
+        lambda: made(3),
+        lambda: made().to(torch.float32),
+        lambda: made().keys_to_samples("type"),
+        lambda: metatensor.rename_dimension(made(), "properties", "n", "p"),
+    ],
+)
+def test_what_changes_is_noticed(change):
+    def function(tensor):
+        return metatensor.sum_over_properties(2 * tensor, tensor.property_names)
+
+    whole = Compiled(function)
+    for tensor in (made(), change(), made()):
+        alike(whole(tensor), function(tensor))
+    assert whole.count == 2
+
+
+def test_attached_gradients():
+    block = made().block(0)
+    atoms = Labels(["system", "atom"], np.array([[0, 0], [1, 0]]))
+    xyz, one = [Labels.range("xyz", 3)], Labels.single()
+
+    def function(block, positions):
+        parameter = TensorBlock(positions, atoms, xyz, one)
+        attached = metatensor.torch.attach_gradients(block, {"positions": parameter})
+        return (attached.values**2).sum()
+
+    gradients = []
+    for run in (function, Compiled(function)):
+        positions = torch.ones(2, 3, 1, dtype=torch.float64, requires_grad=True)
+        run(block, positions).backward()
+        gradients.append(positions.grad)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].abs().max() > 0
 
 
 def test_too_many_labels():
