@@ -46,6 +46,7 @@ __all__ = [
     "LabelsEntry",
     "TensorBlock",
     "TensorMap",
+    "block_from_array",
     "collate",
     "dtype_name",
     "load",
