@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +11,7 @@ import array_api_compat as compat
 import numpy as np
 
 from metatensor import _arrays
+from metatensor._array_exchange import BACKENDS, exchange
 from metatensor._arrays import Array
 
 
@@ -31,9 +31,6 @@ class Target(NamedTuple):
 
     def _labels(self, labels: Any) -> Any:
         return labels._along(self)
-
-
-_BACKENDS = {"numpy": "numpy", "torch": "torch", "jax": "jax.numpy", "cupy": "cupy"}
 
 
 def parse_target(*args: Any, **kwargs: Any) -> Target:
@@ -59,8 +56,8 @@ def parse_target(*args: Any, **kwargs: Any) -> Target:
                 raise ValueError(f"`to` got more than one {what}: {given[what]!r} and {part!r}")
             given[what] = part
     arrays = kwargs.get("arrays")
-    if arrays is not None and arrays not in _BACKENDS:
-        raise ValueError(f"`arrays` must be one of {list(_BACKENDS)}, got {arrays!r}")
+    if arrays is not None and arrays not in BACKENDS:
+        raise ValueError(f"`arrays` must be one of {list(BACKENDS)}, got {arrays!r}")
     return Target(
         given["dtype"],
         given["device"],
@@ -104,8 +101,8 @@ def convert(array: Array, target: Target) -> Array:
     """Move an array: first to another library, then to another dtype, then to another device."""
     if target.copy:
         array = _arrays.copy(array)
-    if target.arrays is not None and target.arrays != _arrays.library(array):
-        array = _change_library(array, target.arrays, target.dtype)
+    if target.arrays is not None:
+        array = exchange(array, target.arrays, dtype=target.dtype)
     if target.dtype is not None:
         array = _change_dtype(array, target.dtype)
     if target.device is not None:
@@ -113,33 +110,13 @@ def convert(array: Array, target: Target) -> Array:
     return array
 
 
-def _change_library(array: Array, name: str, dtype: Any) -> Array:
-    if name == "numpy":
-        return _arrays.to_host(array)
-    module: Any = sys.modules.get(_BACKENDS[name])
-    if module is None:
-        try:
-            module = importlib.import_module(_BACKENDS[name])
-        except ImportError as error:
-            raise ImportError(
-                f"arrays={name!r} needs the package {name!r}, which is not installed"
-            ) from error
-    host = _arrays.to_host(array)
-    if not host.dtype.isnative:
-        host = host.astype(host.dtype.newbyteorder("="))
-    if name == "torch":
-        # torch shares memory, ignores that numpy arrays are read-only, and has no negative strides
-        shareable = host.flags.writeable and min(host.strides, default=0) >= 0
-        return module.from_numpy(host if shareable else host.copy())
-    if dtype is not None:
-        host = host.astype(dtype, copy=False)
-    moved = module.asarray(host)
-    if moved.dtype != host.dtype:
-        raise ValueError(
-            f"{name} would turn {host.dtype} into {moved.dtype}; convert the values first, or "
-            "allow 64-bit numbers with `jax.config.update('jax_enable_x64', True)`"
-        )
-    return moved
+def convert_constant(array: Array, target: Target) -> Array:
+    """Move numbers that are data even where torch traces functions, such as those of Labels."""
+    modes: Any = sys.modules.get("torch.utils._mode_utils")
+    if modes is None:
+        return convert(array, target)
+    with modes.no_dispatch():
+        return convert(array, target)
 
 
 def _change_dtype(array: Array, dtype: Any) -> Array:

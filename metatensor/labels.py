@@ -724,7 +724,7 @@ class Labels(LabelsBase):
             target = target._replace(arrays="numpy", device=None)
         if target.dtype is not None:
             target = target._replace(dtype=None)
-        values = _array_conversion.convert(self.values, target)
+        values = _array_conversion.convert_constant(self.values, target)
         if values is self.values:
             return self
         return Labels._of(
@@ -892,9 +892,8 @@ def _entry(names: tuple[str, ...], row: list[int]) -> LabelsEntry:
 
 
 def _is_array(values: Any) -> bool:
-    return (
-        hasattr(values, "shape") and hasattr(values, "dtype") and not isinstance(values, np.generic)
-    )
+    described = hasattr(values, "shape") and hasattr(values, "dtype")
+    return (described and not isinstance(values, np.generic)) or _arrays.exports_dlpack(values)
 
 
 def _check_tensor(values: Any) -> None:
@@ -910,7 +909,7 @@ def _with_tensor(table: Table, like: _arrays.Array) -> tuple[Table, Any]:
     if like is None or _arrays.library(like) != "torch":
         return table, None
     table.flags.writeable = False
-    return table, _array_conversion.convert(table, _place(like))
+    return table, _array_conversion.convert_constant(table, _place(like))
 
 
 def _place(tensor: Any) -> _array_conversion.Target:

@@ -9,6 +9,8 @@ import pytest
 import threadpoolctl
 from hypothesis import settings
 
+from metatensor import Labels
+
 # the data of tests are small, and threads that wait for each other would take most of the time:
 # one for numpy, which is loaded, one for what is loaded later
 threadpoolctl.threadpool_limits(1)
@@ -92,3 +94,72 @@ def strained():
         return moved
 
     return strain
+
+
+class RadialFeatures:
+    """Alloys whose two-body features are stored with gradients, and written for autograd again.
+
+    All maps are of numpy, all arrays that are given or returned are of any library.
+    """
+
+    CUTOFF, N_RADIAL, FIRST = 4.5, 5, 1.5
+
+    def __init__(self) -> None:
+        from vesin import ase_neighbor_list
+
+        from metatensor.datasets import make_alloys
+
+        options = {"cutoff": self.CUTOFF, "n_radial": self.N_RADIAL, "verbose": False}
+        data = make_alloys(
+            3, elements=["Cu", "Ni"], repeats=[(1, 1, 1), (1, 1, 2)], random_state=3, **options
+        )
+        self.systems, self.descriptor = data.systems, data.descriptor
+        sizes = [len(atoms) for atoms in data.systems]
+        starts = np.cumsum([0, *sizes[:-1]])
+        self.positions = np.concatenate([atoms.positions for atoms in data.systems])
+        self.strains = np.zeros((len(sizes), 3, 3))
+        self.system = np.repeat(np.arange(len(sizes)), sizes)
+        self.atom = np.concatenate([np.arange(size) for size in sizes])
+        self.types = np.concatenate([atoms.numbers for atoms in data.systems])
+        first, second, offsets = [], [], []
+        for start, atoms in zip(starts, data.systems, strict=True):
+            i, j, shifts = ase_neighbor_list("ijS", atoms, self.CUTOFF)
+            first.append(i.astype(np.intp) + start)
+            second.append(j.astype(np.intp) + start)
+            offsets.append(shifts @ atoms.cell.array)
+        self.first, self.second = np.concatenate(first), np.concatenate(second)
+        self.offsets = np.concatenate(offsets)
+
+    def __call__(self, xp, positions, strains):
+        """Return the values of the blocks of the descriptor, as functions of parameters."""
+        vectors = positions[self.second] - positions[self.first] + xp.asarray(self.offsets)
+        vectors = vectors + (vectors[:, None, :] @ strains[self.system[self.first]])[:, 0]
+        distances = (vectors**2).sum(-1)[:, None] ** 0.5
+        centres = np.linspace(self.FIRST, self.CUTOFF, self.N_RADIAL, endpoint=False)
+        width = (self.CUTOFF - self.FIRST) / self.N_RADIAL
+        gaussians = xp.exp(-0.5 * ((distances - xp.asarray(centres)) / width) ** 2)
+        functions = gaussians * 0.5 * (1 + xp.cos(np.pi * distances / self.CUTOFF))
+        blocks = []
+        for key in self.descriptor.keys:
+            samples = np.flatnonzero(self.types == key["center_type"])
+            chosen = self.types[self.second] == key["neighbor_type"]
+            sums = (samples[:, None] == self.first) & chosen
+            alone = np.full((len(samples), 1), float(key["center_type"] == key["neighbor_type"]))
+            sums = xp.asarray(sums.astype(np.float64)) @ functions
+            blocks.append(xp.concatenate([xp.asarray(alone), sums], -1))
+        return blocks
+
+    def labels(self, name):
+        """Return samples, components and properties of a parameter, and what it is."""
+        one = Labels.range(name, 1)
+        if name == "positions":
+            samples = Labels(["system", "atom"], np.stack([self.system, self.atom], axis=1))
+            return samples, [Labels.range("xyz", 3)], one
+        samples = Labels.range("system", len(self.systems))
+        return samples, [Labels.range("xyz_1", 3), Labels.range("xyz_2", 3)], one
+
+
+@pytest.fixture(scope="session")
+def radial() -> RadialFeatures:
+    """Alloys and their features."""
+    return RadialFeatures()

@@ -21,12 +21,13 @@ DOCS = ROOT / "docs"
 #: parts of the package; each may import from its own floor and the floors below
 FLOORS = [
     ["_core", "_guard"],
-    ["_arrays", "_array_algebra", "_array_conversion", "_array_groups"],
+    ["_arrays", "_array_algebra", "_array_conversion", "_array_exchange", "_array_groups"],
     [
         "_checks",
         "_display",
         "_operators",
         "_provenance",
+        "_trees",
         "labels",
         "block",
         "merge",
@@ -59,6 +60,7 @@ PUBLIC = [
     "learn",
     "learn.data",
     "learn.nn",
+    "jax",
     "o3",
     "testing",
     "datasets",

@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from metatensor import HAS_METATENSOR_OPERATIONS, TensorBlock, TensorMap, __version__
+from metatensor._array_exchange import asarray
 from metatensor._arrays import Array
 from metatensor._checks import MetatensorError, NotEqualError
 from metatensor.labels import LabelsEntry
@@ -23,9 +24,12 @@ from metatensor.operations import *
 from metatensor.torch import _pytree, io, learn, operations
 from metatensor.torch._labels import Labels
 from metatensor.torch.about import dtype_name, version
+from metatensor.torch.autograd import attach_gradients, store_gradients
 from metatensor.torch.buffers import BufferMap
 from metatensor.torch.collation import collate
+from metatensor.torch.compilation import compile  # noqa: A004
 from metatensor.torch.creation import block_from_array
+from metatensor.torch.exporting import export
 from metatensor.torch.io import (
     load,
     load_block,
@@ -46,9 +50,13 @@ __all__ = [
     "LabelsEntry",
     "TensorBlock",
     "TensorMap",
+    "asarray",
+    "attach_gradients",
     "block_from_array",
     "collate",
+    "compile",
     "dtype_name",
+    "export",
     "load",
     "load_block",
     "load_block_buffer",
@@ -57,6 +65,7 @@ __all__ = [
     "load_labels_buffer",
     "save",
     "save_buffer",
+    "store_gradients",
     "version",
 ]
 

@@ -1,6 +1,8 @@
-"""Labels, blocks and maps as nodes of torch's pytrees.
+"""Blocks and maps as nodes of torch's pytrees.
 
-The tensors of a map are its leaves; Labels, names and `info` are structure, which compares by value.
+The tensors of a map are its leaves; its Labels, names and `info` are structure, which compares by
+value. Labels outside of a block or map are leaves, which is what compilers ask of constants; where
+torch has no such constants they are nodes without leaves.
 """
 
 from __future__ import annotations
@@ -8,15 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 from torch.utils import _pytree
 
-from metatensor import _arrays, _trees
+from metatensor import _trees
 from metatensor._trees import BlockStructure, MapStructure
 from metatensor.block import TensorBlock
-from metatensor.io import pickling
 from metatensor.labels import Labels
 from metatensor.tensor import TensorMap
+
+try:
+    from metatensor.torch import _dynamo  # noqa: F401
+except (ImportError, AttributeError):  # another torch, with other private names
+    _LABELS_ARE_LEAVES = False
+else:
+    _LABELS_ARE_LEAVES = True
 
 _Keyed = list[tuple[Any, Any]]
 
@@ -24,7 +31,8 @@ _Keyed = list[tuple[Any, Any]]
 def register() -> None:
     """Tell torch what Labels, blocks and maps are made of; once is enough, twice does no harm."""
     for cls, functions in _NODES.items():
-        if cls not in _pytree.SUPPORTED_NODES:
+        is_leaf = cls is Labels and _LABELS_ARE_LEAVES
+        if not is_leaf and cls not in _pytree.SUPPORTED_NODES:
             _pytree.register_pytree_node(
                 cls, serialized_type_name=f"metatensor.{cls.__name__}", **functions
             )
@@ -41,19 +49,6 @@ def _labels_of(parts: Iterable[Any], labels: Labels) -> Labels:
     return labels
 
 
-def _labels_to_json(labels: Labels) -> dict[str, Any]:
-    content: dict[str, Any] = {"names": labels.names, "rows": labels._table.tolist()}
-    if _arrays.library(labels.values) != "numpy":
-        content["arrays"] = [_arrays.library(labels.values), str(labels.device)]
-    return content
-
-
-def _labels_of_json(content: dict[str, Any]) -> Labels:
-    names, place = tuple(content["names"]), content.get("arrays")
-    table = np.array(content["rows"], dtype=np.int32).reshape(len(content["rows"]), len(names))
-    return pickling.labels_of_table(names, table, None if place is None else tuple(place))
-
-
 # ---- blocks
 
 
@@ -65,26 +60,6 @@ def _flatten_block_with_keys(block: TensorBlock) -> tuple[_Keyed, BlockStructure
 
 def _block_of(parts: Iterable[Any], structure: BlockStructure) -> TensorBlock:
     return _trees.block_of(structure, parts)
-
-
-def _block_to_json(structure: BlockStructure) -> dict[str, Any]:
-    return {
-        **structure._asdict(),
-        "samples": _labels_to_json(structure.samples),
-        "components": [_labels_to_json(labels) for labels in structure.components],
-        "properties": _labels_to_json(structure.properties),
-    }
-
-
-def _block_of_json(content: dict[str, Any]) -> BlockStructure:
-    return BlockStructure(
-        _labels_of_json(content["samples"]),
-        tuple(_labels_of_json(labels) for labels in content["components"]),
-        _labels_of_json(content["properties"]),
-        tuple(content["gradients"]),
-        content["parameter"],
-        content["frozen"],
-    )
 
 
 # ---- maps
@@ -99,35 +74,27 @@ def _map_of(parts: Iterable[Any], structure: MapStructure) -> TensorMap:
     return _trees.map_of(structure, parts)
 
 
-def _map_to_json(structure: MapStructure) -> dict[str, Any]:
-    return {"keys": _labels_to_json(structure.keys), "info": dict(structure.info)}
-
-
-def _map_of_json(content: dict[str, Any]) -> MapStructure:
-    return MapStructure(_labels_of_json(content["keys"]), tuple(content["info"].items()))
-
-
 _NODES: dict[type, dict[str, Any]] = {
     Labels: {
         "flatten_fn": _flatten_labels,
         "unflatten_fn": _labels_of,
         "flatten_with_keys_fn": _flatten_labels,
-        "to_dumpable_context": _labels_to_json,
-        "from_dumpable_context": _labels_of_json,
+        "to_dumpable_context": _trees.plain_labels,
+        "from_dumpable_context": _trees.labels_of_plain,
     },
     TensorBlock: {
         "flatten_fn": _trees.block_parts,
         "unflatten_fn": _block_of,
         "flatten_with_keys_fn": _flatten_block_with_keys,
-        "to_dumpable_context": _block_to_json,
-        "from_dumpable_context": _block_of_json,
+        "to_dumpable_context": _trees.plain_block,
+        "from_dumpable_context": _trees.block_of_plain,
     },
     TensorMap: {
         "flatten_fn": _trees.map_parts,
         "unflatten_fn": _map_of,
         "flatten_with_keys_fn": _flatten_map_with_keys,
-        "to_dumpable_context": _map_to_json,
-        "from_dumpable_context": _map_of_json,
+        "to_dumpable_context": _trees.plain_map,
+        "from_dumpable_context": _trees.map_of_plain,
     },
 }
 
