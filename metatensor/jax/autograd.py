@@ -27,10 +27,10 @@ __all__ = ["attach_gradients", "store_gradients"]
 def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     r"""Make values functions of parameters, whose derivatives are the stored gradients.
 
-    Gradients: those with the names of the parameters are what jax follows from here on, and not
-    stored in the result; others are kept. For values :math:`A_{icp}` with the gradient
-    :math:`G_{(i,e)dcp} = \partial A_{icp} / \partial x_{ed}`, tangents :math:`t` of the parameters
-    push forward to
+    Gradients: those with the names of the parameters are what jax follows from here on. The result
+    stores none, others are left out: how they depend on the parameters is not known. For values
+    :math:`A_{icp}` with the gradient :math:`G_{(i,e)dcp} = \partial A_{icp} / \partial x_{ed}`,
+    tangents :math:`t` of the parameters push forward to
 
     .. math::
 
@@ -101,7 +101,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
 
     """
     blocks = _parameters.parameter_blocks(parameters, "jax")
-    return _parameters.attach(tensor, blocks, _attach, _tie)
+    return _parameters.attach(tensor, blocks, _attach)
 
 
 def _attach(values: Array, links: list[Link]) -> Array:
@@ -118,12 +118,13 @@ def _attach(values: Array, links: list[Link]) -> Array:
         for position, link in enumerate(links):
             parameter = parameters[position]
             if not _is_zero(of_parameters[position]):
-                known = _tie(of_parameters[position], parameters)
-                result = result + _product(known, gradients[position], link, values.shape)
+                # tangents are linear, and have no rules: what they are multiplied with is tied
+                known = _tie(gradients[position], parameters)
+                result = result + _product(of_parameters[position], known, link, values.shape)
             if not _is_zero(of_gradients[position]):  # zero, but not its derivatives
                 distance = parameter - jax.lax.stop_gradient(parameter)
                 result = result + _product(distance, of_gradients[position], link, values.shape)
-        return values, result
+        return attached(*primals), result
 
     attached.defjvp(push, symbolic_zeros=True)
     return attached(values, [link.gradient for link in links], [link.parameter for link in links])
@@ -152,7 +153,7 @@ def _push_tied(primals: Any, tangents: Any) -> tuple[Array, Array]:
     of_array, of_parameters = tangents
     if not all(map(_is_zero, of_parameters)):
         raise NotImplementedError(_parameters.NOT_STORED)
-    return primals[0], jnp.zeros_like(primals[0]) if _is_zero(of_array) else of_array
+    return _tie(*primals), jnp.zeros_like(primals[0]) if _is_zero(of_array) else of_array
 
 
 _tie.defjvp(_push_tied, symbolic_zeros=True)

@@ -27,8 +27,9 @@ _HINT = (
 def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     r"""Make values functions of parameters, whose derivatives are the stored gradients.
 
-    Gradients: those with the names of the parameters are what torch follows from here on, and not
-    stored in the result; others are kept. For values :math:`A_{icp}` with the gradient
+    Gradients: those with the names of the parameters are what torch follows from here on. The
+    result stores none, others are left out: how they depend on the parameters is not known. For
+    values :math:`A_{icp}` with the gradient
     :math:`G_{(i,e)dcp} = \partial A_{icp} / \partial x_{ed}`, a function :math:`L(A)` has the
     derivatives, exact as the stored gradient is,
 
@@ -106,9 +107,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
 
     """
     blocks = _parameters.parameter_blocks(parameters, "torch")
-    return _parameters.attach(
-        tensor, blocks, _attach, lambda array, marks: _tie(array, _marks(marks))
-    )
+    return _parameters.attach(tensor, blocks, _attach)
 
 
 def _attach(values: torch.Tensor, links: list[Link]) -> torch.Tensor:
