@@ -11,6 +11,7 @@ from typing import Any as _Any
 
 import metatensor._guard  # noqa: F401
 from metatensor import io, operations
+from metatensor._array_exchange import asarray
 from metatensor._arrays import Array
 from metatensor._checks import MetatensorError, NotEqualError
 from metatensor.block import TensorBlock
@@ -26,7 +27,7 @@ HAS_METATENSOR_OPERATIONS = True
 __all__ = ["Labels", "TensorBlock", "TensorMap"]
 
 #: submodules that are imported when first asked for
-_LAZY = ("datasets", "learn", "o3", "sklearn", "testing")
+_LAZY = ("datasets", "jax", "learn", "o3", "sklearn", "testing", "torch")
 
 #: names of the Rust-core package for raw pointers, which have no counterpart here
 _ABSENT = (

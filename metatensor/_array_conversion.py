@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import array_api_compat as compat
 import numpy as np
 
 from metatensor import _arrays
+from metatensor._array_exchange import BACKENDS, exchange
 from metatensor._arrays import Array
 
 
@@ -20,15 +22,22 @@ class Target(NamedTuple):
     device: Any = None
     arrays: str | None = None
     non_blocking: bool = False
+    copy: bool = False
 
+    def functions(self) -> tuple[Callable[[Array], Array], Callable[[Any], Any] | None]:
+        """Return what moves arrays, and what moves the Labels that go with them, if they do."""
+        moves_labels = self.arrays is not None or self.device is not None
+        return partial(convert, target=self), self._labels if moves_labels else None
 
-_BACKENDS = {"numpy": "numpy", "torch": "torch", "jax": "jax.numpy", "cupy": "cupy"}
+    def _labels(self, labels: Any) -> Any:
+        return labels._along(self)
 
 
 def parse_target(*args: Any, **kwargs: Any) -> Target:
     """Sort the arguments of ``to`` by their types.
 
-    A str or torch.device is a device, what looks like a dtype is a dtype, None is ignored.
+    A str or torch.device is a device, what looks like a dtype is a dtype, a bool says whether not
+    to wait, what has a dtype and a device stands for both, None is ignored.
 
     Raises
     ------
@@ -38,18 +47,39 @@ def parse_target(*args: Any, **kwargs: Any) -> Target:
         for a device or dtype given twice, or an unknown library.
 
     """
-    given: dict[str, Any] = {"dtype": kwargs.get("dtype"), "device": kwargs.get("device")}
+    given = {name: kwargs.get(name) for name in ("dtype", "device", "non_blocking")}
     for value in args:
         if value is None:
             continue
-        what = _target_kind(value)
-        if given[what] is not None:
-            raise ValueError(f"`to` got more than one {what}: {given[what]!r} and {value!r}")
-        given[what] = value
+        for what, part in _parts_of_target(value):
+            if given[what] is not None:
+                raise ValueError(f"`to` got more than one {what}: {given[what]!r} and {part!r}")
+            given[what] = part
     arrays = kwargs.get("arrays")
-    if arrays is not None and arrays not in _BACKENDS:
-        raise ValueError(f"`arrays` must be one of {list(_BACKENDS)}, got {arrays!r}")
-    return Target(arrays=arrays, non_blocking=bool(kwargs.get("non_blocking", False)), **given)
+    if arrays is not None and arrays not in BACKENDS:
+        raise ValueError(f"`arrays` must be one of {list(BACKENDS)}, got {arrays!r}")
+    return Target(
+        given["dtype"],
+        given["device"],
+        arrays,
+        bool(given["non_blocking"]),
+        bool(kwargs.get("copy", False)),
+    )
+
+
+def _parts_of_target(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, bool):
+        return [("non_blocking", value)]
+    if not isinstance(value, type) and hasattr(value, "dtype") and hasattr(value, "device"):
+        return [("dtype", value.dtype), ("device", value.device)]
+    return [(_target_kind(value), value)]
+
+
+def cuda_device(device: Any) -> Any:
+    """Return the device that ``cuda`` means, which can be a number, or None for the usual one."""
+    if device is None:
+        return "cuda"
+    return f"cuda:{device}" if isinstance(device, int) else device
 
 
 def _target_kind(value: Any) -> str:
@@ -69,8 +99,10 @@ def _target_kind(value: Any) -> str:
 
 def convert(array: Array, target: Target) -> Array:
     """Move an array: first to another library, then to another dtype, then to another device."""
-    if target.arrays is not None and target.arrays != _arrays.library(array):
-        array = _change_library(array, target.arrays, target.dtype)
+    if target.copy:
+        array = _arrays.copy(array)
+    if target.arrays is not None:
+        array = exchange(array, target.arrays, dtype=target.dtype)
     if target.dtype is not None:
         array = _change_dtype(array, target.dtype)
     if target.device is not None:
@@ -78,33 +110,13 @@ def convert(array: Array, target: Target) -> Array:
     return array
 
 
-def _change_library(array: Array, name: str, dtype: Any) -> Array:
-    if name == "numpy":
-        return _arrays.to_host(array)
-    module: Any = sys.modules.get(_BACKENDS[name])
-    if module is None:
-        try:
-            module = importlib.import_module(_BACKENDS[name])
-        except ImportError as error:
-            raise ImportError(
-                f"arrays={name!r} needs the package {name!r}, which is not installed"
-            ) from error
-    host = _arrays.to_host(array)
-    if not host.dtype.isnative:
-        host = host.astype(host.dtype.newbyteorder("="))
-    if name == "torch":
-        # torch shares memory, ignores that numpy arrays are read-only, and has no negative strides
-        shareable = host.flags.writeable and min(host.strides, default=0) >= 0
-        return module.from_numpy(host if shareable else host.copy())
-    if dtype is not None:
-        host = host.astype(dtype, copy=False)
-    moved = module.asarray(host)
-    if moved.dtype != host.dtype:
-        raise ValueError(
-            f"{name} would turn {host.dtype} into {moved.dtype}; convert the values first, or "
-            "allow 64-bit numbers with `jax.config.update('jax_enable_x64', True)`"
-        )
-    return moved
+def convert_constant(array: Array, target: Target) -> Array:
+    """Move numbers that are data even where torch traces functions, such as those of Labels."""
+    modes: Any = sys.modules.get("torch.utils._mode_utils")
+    if modes is None:
+        return convert(array, target)
+    with modes.no_dispatch():
+        return convert(array, target)
 
 
 def _change_dtype(array: Array, dtype: Any) -> Array:

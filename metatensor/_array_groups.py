@@ -159,7 +159,7 @@ def _segment_fold(
         alone = 2 * pair + 1 == np.repeat(counts, halves)
         first, second = _arrays.take(array, left, axis), _arrays.take(array, left + ~alone, axis)
         keep = _arrays.positions_like(array, alone)
-        keep = xp.reshape(keep, (-1,) + (1,) * (array.ndim - 1)) if axis == 0 else keep
+        keep = xp.reshape(keep, (-1,) + (1,) * (len(array.shape) - 1)) if axis == 0 else keep
         array, counts = xp.where(keep, first, getattr(xp, combine)(first, second)), halves
     if len(numbers) == size:
         return array

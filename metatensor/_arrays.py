@@ -26,6 +26,8 @@ Array = Any
 _NAMESPACES: dict[type, ModuleType] = {}
 _LIBRARIES: dict[type, str] = {np.ndarray: "numpy"}
 _KINDS: dict[tuple[str, Any], str] = {}
+# kinds of memory of DLPack that the processor reads: its own, pinned and managed
+_HOST_DEVICES = (1, 3, 11, 13)
 
 
 def namespace(*arrays: Array) -> ModuleType:
@@ -38,7 +40,9 @@ def namespace(*arrays: Array) -> ModuleType:
         xp = compat.array_namespace(*arrays)
     except TypeError as error:
         kinds = ", ".join(sorted({f"{library(a)}.{type(a).__name__}" for a in arrays}))
-        raise TypeError(f"values must all be arrays of one library, got {kinds}") from error
+        raise TypeError(
+            f"values must all be arrays of one library, got {kinds}; use `.to(arrays=...)`"
+        ) from error
     if alike:
         _NAMESPACES[first] = xp
     return xp
@@ -61,6 +65,11 @@ def library(array: Array) -> str:
     return name
 
 
+def is_traced(array: Array) -> bool:
+    """Tell whether jax is tracing an array, so that its numbers are not known yet."""
+    return library(array) == "jax" and isinstance(array, sys.modules["jax"].core.Tracer)
+
+
 def is_plain_tensor(array: Array) -> bool:
     """Tell whether an array is a torch tensor itself, not a parameter or another kind of tensor."""
     return library(array) == "torch" and type(array) is sys.modules["torch"].Tensor
@@ -71,8 +80,11 @@ def _is_torch(array: Any) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
-def as_values(array: Any) -> Array:
+def as_values(array: Any, copy: bool | None = None) -> Array:
     """Return ``array`` itself if it can hold the values of a block, or a view of it that can.
+
+    What is no array of a library, but can show its numbers to one, becomes an array of numpy; with
+    ``copy=False`` only where nothing is copied.
 
     Raises
     ------
@@ -86,15 +98,51 @@ def as_values(array: Any) -> Array:
         raise ValueError(
             "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
         )
-    if isinstance(array, np.generic) or not hasattr(array, "shape"):
-        raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
-    if type(array) in _NAMESPACES or compat.is_array_api_obj(array):
+    has_shape = hasattr(array, "shape") and not isinstance(array, np.generic)
+    if has_shape and is_array(array):
         return array
-    if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
-        return np.from_dlpack(array)
-    if hasattr(array, "__array__") or hasattr(array, "__array_interface__"):
-        return np.asarray(array)
+    if exports_dlpack(array):
+        return from_dlpack(array, copy)
+    if has_shape and (hasattr(array, "__array__") or hasattr(array, "__array_interface__")):
+        return np.array(array, copy=copy)
     raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
+
+
+def is_array(array: Any) -> bool:
+    """Tell whether this is an array of a library of the Array API standard."""
+    return type(array) in _NAMESPACES or bool(compat.is_array_api_obj(array))
+
+
+def exports_dlpack(array: Any) -> bool:
+    """Tell whether an object shows its numbers by DLPack."""
+    return hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__")
+
+
+def is_exported_to_host(array: Any) -> bool:
+    """Tell whether what an object shows by DLPack is memory that the processor reads."""
+    return int(array.__dlpack_device__()[0]) in _HOST_DEVICES
+
+
+def from_dlpack(array: Any, copy: bool | None = None) -> npt.NDArray[Any]:
+    """Return the numbers that an object shows by DLPack, in its memory.
+
+    Raises
+    ------
+    ValueError
+        if they are on a device.
+
+    """
+    if not is_exported_to_host(array):
+        raise ValueError(
+            f"an array of {library(array)} on DLPack device {array.__dlpack_device__()} can not be "
+            "read by numpy; use `metatensor.asarray` with another library"
+        )
+    if copy is None:
+        return np.from_dlpack(array)
+    try:
+        return np.from_dlpack(array, copy=copy)
+    except TypeError:  # numpy, or the object, knows no such argument, and does not copy
+        return np.from_dlpack(array)
 
 
 def device(array: Array) -> Any:
@@ -140,22 +188,38 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     ------
     RuntimeError
         for a torch tensor that requires gradients: its history would be lost.
+    TypeError
+        for an array that jax is tracing.
 
     """
     name = library(array)
     if name == "numpy":
         return np.asarray(array)
+    if is_traced(array):
+        raise TypeError(
+            "jax is tracing these values (for `jit`, `grad`, `vmap`...), and their numbers are not "
+            "known yet: they can not be compared, saved or moved to another library. Do that "
+            "outside of the function, or use `jax.numpy` on `block.values`"
+        )
     if name == "torch":
         host: npt.NDArray[Any] = array.cpu().resolve_conj().resolve_neg().numpy()
         return host
     if name == "cupy":
         return np.asarray(array.get())
     try:
-        return np.asarray(array)
+        host = np.asarray(array)
     except (TypeError, ValueError):
         if not hasattr(array, "__dlpack__"):
             raise
         return np.from_dlpack(compat.to_device(array, "cpu"))
+    if host.dtype == object:  # what numpy makes of objects that it can not read
+        if not hasattr(array, "__dlpack__"):
+            raise TypeError(
+                f"an array of {name} can not be read by numpy, which takes `__array__` or "
+                f"`__dlpack__`, got {type(array)}"
+            )
+        return np.from_dlpack(array)
+    return host
 
 
 def copy(array: Array) -> Array:
@@ -247,6 +311,17 @@ def requires_grad(array: Array, required: bool = True) -> Array:
     return array.detach().requires_grad_(required)
 
 
+def requires_grad_in_place(array: Array, required: bool) -> None:
+    """Set whether torch records what is done with a tensor."""
+    if library(array) == "torch":
+        array.requires_grad_(required)
+    elif required:
+        raise TypeError(
+            f"only values of torch can require gradients, got {library(array)}; "
+            "use `.to(arrays='torch')`"
+        )
+
+
 def pin_memory(array: Array) -> Array:
     """Return a tensor of torch in memory that is quick to send to a GPU, if there is one."""
     if library(array) != "torch" or array.device.type != "cpu":
@@ -301,7 +376,7 @@ def rows_of(factor: Array, positions: npt.NDArray[np.integer[Any]], n_axes: int)
 
     """
     rows = take(factor, positions.astype(np.intp, copy=False))
-    extra = n_axes - rows.ndim
+    extra = n_axes - len(rows.shape)
     return rows[(slice(None), *[None] * extra, ...)] if extra else rows
 
 
@@ -322,7 +397,7 @@ def scale_rows(factor: Array, positions: npt.NDArray[np.integer[Any]], array: Ar
     array
 
     """
-    return rows_of(factor, positions, array.ndim) * array
+    return rows_of(factor, positions, len(array.shape)) * array
 
 
 def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
@@ -340,7 +415,7 @@ def wraps(result: Array, exact: Array) -> bool:
     What is not known yet, under compilation or in lazy arrays, is not looked at.
     """
     name = library(result)
-    if name == "dask" or (name == "jax" and isinstance(result, sys.modules["jax"].core.Tracer)):
+    if name == "dask" or is_traced(result):
         return False
     xp = namespace(result)
     difference = xp.abs(exact - xp.astype(result, exact.dtype))
@@ -583,9 +658,11 @@ def near(first: Array, second: Array, tolerance: Tolerance = EXACT) -> bool:
     if not (type(first) is np.ndarray and type(second) is np.ndarray):
         if tuple(first.shape) != tuple(second.shape):
             return False
-        if difference(first, second) is None and _is_out_of_reach(first):
+        first, second = detach(first), detach(second)
+        is_known = not (is_traced(first) or is_traced(second))
+        if is_known and difference(first, second) is None and _is_out_of_reach(first):
             return not bool(namespace(first).any(far(first, second, tolerance)))
-        first, second = to_host(detach(first)), to_host(detach(second))
+        first, second = to_host(first), to_host(second)
     if tolerance.same_dtype and not same_dtype(first, second):
         return False
     rtol, atol, equal_nan, _ = tolerance

@@ -180,8 +180,7 @@ def check_gradient(block: TensorBlock, parameter: str, gradient: TensorBlock) ->
     if not samples._names or samples._names[0] != "sample":
         invalid(f"{who} must have 'sample' as first sample name, got {names_text(samples)}")
     if len(samples):
-        rows = samples._table[:, 0]
-        low, high = int(rows.min()), int(rows.max())
+        low, high = first_column_range(samples)
         if low < 0 or high >= len(block._samples):
             invalid(
                 f"{who} must refer to samples by their row, 0 to {len(block._samples) - 1}, "
@@ -192,6 +191,12 @@ def check_gradient(block: TensorBlock, parameter: str, gradient: TensorBlock) ->
         invalid(f"{who} must have the components of its block as last components")
     if gradient._properties != block._properties:
         invalid(f"{who} must have the properties of its block")
+
+
+def first_column_range(labels: Labels) -> tuple[int, int]:
+    """Return the smallest and the largest number in the first column of Labels with entries."""
+    rows = labels._table[:, 0]
+    return int(rows.min()), int(rows.max())
 
 
 def component_names(block: TensorBlock) -> list[str]:

@@ -301,10 +301,7 @@ class TensorBlock(Operators):
         TensorBlock
 
         """
-        return self._copy(deep)
-
-    def _copy(self, deep: bool, frozen: bool = False) -> TensorBlock:
-        return self._map(_arrays.copy if deep else None, frozen=frozen)
+        return self._map(_arrays.copy if deep else None)
 
     def _map(
         self,
@@ -340,14 +337,16 @@ class TensorBlock(Operators):
         Parameters
         ----------
         *args
-            dtype and device in any order, told apart by their type; a str is a device
+            dtype, device and `non_blocking` in any order, told apart by their type; a str is a
+            device; an array, block or map stands for its dtype and device
         **kwargs
-            ``dtype``, ``device``, ``arrays`` ("numpy", "torch", "jax"), ``non_blocking``
+            ``dtype``, ``device``, ``arrays`` ("numpy", "torch", "jax"), ``non_blocking``, and
+            ``copy``, which makes new arrays in any case
 
         Returns
         -------
         TensorBlock
-            a new block, with the same arrays where nothing changes
+            a new block, with the same arrays where nothing changes and `copy` is not set
 
         Raises
         ------
@@ -364,13 +363,45 @@ class TensorBlock(Operators):
         dtype('float32')
 
         """
-        return self._to(_array_conversion.parse_target(*args, **kwargs))
+        return self._map(*_array_conversion.parse_target(*args, **kwargs).functions())
 
-    def _to(self, target: _array_conversion.Target, frozen: bool = False) -> TensorBlock:
-        labels = (lambda labels: labels._along(target)) if target.arrays or target.device else None
-        return self._map(
-            lambda values: _array_conversion.convert(values, target), labels, frozen=frozen
-        )
+    def cpu(self) -> TensorBlock:
+        """Return the block in main memory.
+
+        Gradients: likewise.
+
+        Returns
+        -------
+        TensorBlock
+            with the same arrays where they are there
+
+        """
+        return self.to(device="cpu")
+
+    def cuda(self, device: Any = None, non_blocking: bool = False) -> TensorBlock:
+        """Return the block in the memory of a GPU of CUDA.
+
+        Gradients: likewise.
+
+        Parameters
+        ----------
+        device : torch.device, str or int, optional
+            which one, by default the current one
+        non_blocking : bool, default=False
+            do not wait for the copy to be complete
+
+        Returns
+        -------
+        TensorBlock
+
+        Raises
+        ------
+        ValueError
+            for numpy arrays: use ``.to(arrays="torch", device="cuda")``
+
+        """
+        where = _array_conversion.cuda_device(device)
+        return self.to(device=where, non_blocking=non_blocking)
 
     def pin_memory(self) -> TensorBlock:
         """Return the block with its tensors in memory that is quick to send to a GPU.
@@ -384,6 +415,64 @@ class TensorBlock(Operators):
 
         """
         return self._map(_arrays.pin_memory)
+
+    def detach(self) -> TensorBlock:
+        """Return the block with the same data, without the record of how they were computed.
+
+        Gradients: likewise. Arrays of libraries that keep no record stay as they are.
+
+        Returns
+        -------
+        TensorBlock
+
+        See Also
+        --------
+        metatensor.detach : the same as operation
+
+        """
+        return self._map(_arrays.detach)
+
+    def requires_grad_(self, requires_grad: bool = True) -> TensorBlock:
+        """Have torch record, or no longer record, what is done with the values.
+
+        Gradients: those of the block likewise. The tensors stay the same: as in torch, a tensor in
+        another block or map requires gradients there too.
+
+        Parameters
+        ----------
+        requires_grad : bool, default=True
+            record, or not
+
+        Returns
+        -------
+        TensorBlock
+            this block
+
+        Raises
+        ------
+        TypeError
+            if the values are not of torch, unless `requires_grad` is False
+        RuntimeError
+            for integers, and to stop the record of tensors that are results of others; of torch
+
+        See Also
+        --------
+        metatensor.requires_grad : makes tensors that start a record of their own
+
+        Examples
+        --------
+        >>> import torch
+        >>> import metatensor.torch as mts
+        >>> block = mts.block_from_array(torch.ones(2, 3)).requires_grad_()
+        >>> block.values.sum().backward()
+        >>> block.values.grad.shape
+        torch.Size([2, 3])
+
+        """
+        _arrays.requires_grad_in_place(self._values, requires_grad)
+        for gradient in self._gradients.values():
+            gradient.requires_grad_(requires_grad)
+        return self
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         from metatensor.io import pickling

@@ -308,11 +308,10 @@ class Labels(LabelsBase):
         """
         if isinstance(other, Labels) and self == other:
             return self
-        return self.union_and_mapping(other)[0]
+        self._check_same_names(other, "union")
+        return self._like(sets.union(self._index, other._index)[0])
 
-    def union_and_mapping(
-        self, other: Labels
-    ) -> tuple[Labels, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def union_and_mapping(self, other: Labels) -> tuple[Labels, _arrays.Array, _arrays.Array]:
         """Return the union, and where the entries of both are in it.
 
         Parameters
@@ -324,7 +323,7 @@ class Labels(LabelsBase):
         -------
         union : Labels
         mapping_self, mapping_other : array of int64, (n_entries,)
-            position in the union of each entry of self and of other
+            position in the union of each entry of self and of other, in the library of self
 
         Examples
         --------
@@ -335,7 +334,7 @@ class Labels(LabelsBase):
         """
         self._check_same_names(other, "union")
         table, first, second = sets.union(self._index, other._index)
-        return self._like(table), first, second
+        return self._like(table), self._beside(first), self._beside(second)
 
     def intersection(self, other: Labels) -> Labels:
         """Return the entries in both, in the order of the Labels with fewer entries.
@@ -357,11 +356,12 @@ class Labels(LabelsBase):
         """
         if isinstance(other, Labels) and self == other:
             return self
-        return self.intersection_and_mapping(other)[0]
+        self._check_same_names(other, "intersection")
+        return self._like(sets.intersection(self._index, other._index)[0])
 
     def intersection_and_mapping(
         self, other: Labels
-    ) -> tuple[Labels, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    ) -> tuple[Labels, _arrays.Array, _arrays.Array]:
         """Return the intersection, and where the entries of both are in it.
 
         Parameters
@@ -373,7 +373,8 @@ class Labels(LabelsBase):
         -------
         intersection : Labels
         mapping_self, mapping_other : array of int64, (n_entries,)
-            position in the intersection of each entry, -1 for those that are not in it
+            position in the intersection of each entry, -1 for those that are not in it, in the
+            library of self
 
         Examples
         --------
@@ -383,7 +384,7 @@ class Labels(LabelsBase):
         """
         self._check_same_names(other, "intersection")
         table, first, second = sets.intersection(self._index, other._index)
-        return self._like(table), first, second
+        return self._like(table), self._beside(first), self._beside(second)
 
     def difference(self, other: Labels) -> Labels:
         """Return the entries of self that are not in other, in the order of self.
@@ -403,9 +404,10 @@ class Labels(LabelsBase):
         array([0, 2], dtype=int32)
 
         """
-        return self.difference_and_mapping(other)[0]
+        self._check_same_names(other, "difference")
+        return self._like(sets.difference(self._index, other._index)[0])
 
-    def difference_and_mapping(self, other: Labels) -> tuple[Labels, npt.NDArray[np.int64]]:
+    def difference_and_mapping(self, other: Labels) -> tuple[Labels, _arrays.Array]:
         """Return the difference, and where the entries of self are in it.
 
         Parameters
@@ -417,7 +419,8 @@ class Labels(LabelsBase):
         -------
         difference : Labels
         mapping : array of int64, (n_entries,)
-            position in the difference of each entry of self, -1 for those that are not in it
+            position in the difference of each entry of self, -1 for those that are not in it, in
+            the library of self
 
         Examples
         --------
@@ -427,7 +430,7 @@ class Labels(LabelsBase):
         """
         self._check_same_names(other, "difference")
         table, mapping = sets.difference(self._index, other._index)
-        return self._like(table), mapping
+        return self._like(table), self._beside(mapping)
 
     def _check_same_names(self, other: Labels, what: str) -> None:
         _checks.require_type(other, Labels, "other")
@@ -437,7 +440,7 @@ class Labels(LabelsBase):
                 f"got {list(self._names)} and {list(other._names)}"
             )
 
-    def select(self, selection: Labels) -> npt.NDArray[np.uint64]:
+    def select(self, selection: Labels) -> _arrays.Array:
         """Return the positions of the entries that match any entry of a selection.
 
         Parameters
@@ -450,6 +453,7 @@ class Labels(LabelsBase):
         Returns
         -------
         array of uint64, (n_matches,)
+            or tensor of int64 next to `values` where they are of torch
 
         Raises
         ------
@@ -463,21 +467,36 @@ class Labels(LabelsBase):
         array([0, 2], dtype=uint64)
 
         """
+        positions = self._matches(selection)
+        if self._tensor is None:
+            return positions.astype(np.uint64)
+        return self._beside(positions)
+
+    def _matches(self, selection: Labels) -> npt.NDArray[np.intp]:
+        """Return what :meth:`select` does, on the host."""
         _checks.require_type(selection, Labels, "selection")
         if selection._names == self._names and selection._names:
             positions = self._index.find_many(selection._table)
-            return positions[positions >= 0].astype(np.uint64)
+            return positions[positions >= 0]
         unknown = [name for name in selection._names if name not in self._names]
         if unknown:
             _checks.refuse_selection(unknown[0], self._names)
         if not selection._names:
-            return np.arange(len(self), dtype=np.uint64)
+            return np.arange(len(self), dtype=np.intp)
         columns = np.array([self._names.index(name) for name in selection._names], dtype=np.intp)
-        return sets.select(self._table, columns, selection._table).astype(np.uint64)
+        return sets.select(self._table, columns, selection._table)
+
+    def _beside(self, positions: npt.NDArray[np.intp]) -> Any:
+        """Return positions where `values` are, so that these and others can be indexed by them."""
+        if self._tensor is None:
+            return positions
+        return _array_conversion.convert(
+            positions.astype(np.int64, copy=False), _place(self._tensor)
+        )
 
     # ---- changing dimensions
 
-    def insert(self, index: int, name: str, values: npt.NDArray[Any]) -> Labels:
+    def insert(self, index: int, name: str, values: _arrays.Array) -> Labels:
         """Return Labels with one more dimension before position ``index``.
 
         Parameters
@@ -487,7 +506,7 @@ class Labels(LabelsBase):
         name : str
             name of the new dimension
         values : array of int, (n_entries,)
-            values of the new dimension, a numpy array
+            values of the new dimension, of numpy or torch
 
         Returns
         -------
@@ -498,7 +517,7 @@ class Labels(LabelsBase):
         IndexError
             if `index` is larger than the number of dimensions
         ValueError
-            if `values` is no 1-D numpy array with one value for each entry
+            if `values` is no 1-D array with one value for each entry
 
         Examples
         --------
@@ -506,8 +525,11 @@ class Labels(LabelsBase):
         ['system', 'atom']
 
         """
-        if not isinstance(values, np.ndarray) or values.ndim != 1:
-            raise ValueError(f"`values` must be a 1-D numpy array, got {_checks.kind(values)}")
+        if not _is_array(values) or len(values.shape) != 1:
+            raise ValueError(
+                f"`values` must be a 1-D array of numpy or torch, got {_checks.kind(values)}"
+            )
+        values = _arrays.to_host(values)
         if len(values) != len(self):
             raise ValueError(
                 f"`values` must have one value for each of the {len(self)} entries, "
@@ -530,7 +552,7 @@ class Labels(LabelsBase):
         table[:, position + 1 :] = self._table[:, position:]
         return self._like(table, checked)
 
-    def append(self, name: str, values: npt.NDArray[Any]) -> Labels:
+    def append(self, name: str, values: _arrays.Array) -> Labels:
         """Return Labels with one more dimension, the last.
 
         Parameters
@@ -538,7 +560,7 @@ class Labels(LabelsBase):
         name : str
             name of the new dimension
         values : array of int, (n_entries,)
-            values of the new dimension, a numpy array
+            values of the new dimension, of numpy or torch
 
         Returns
         -------
@@ -702,7 +724,7 @@ class Labels(LabelsBase):
             target = target._replace(arrays="numpy", device=None)
         if target.dtype is not None:
             target = target._replace(dtype=None)
-        values = _array_conversion.convert(self.values, target)
+        values = _array_conversion.convert_constant(self.values, target)
         if values is self.values:
             return self
         return Labels._of(
@@ -870,9 +892,8 @@ def _entry(names: tuple[str, ...], row: list[int]) -> LabelsEntry:
 
 
 def _is_array(values: Any) -> bool:
-    return (
-        hasattr(values, "shape") and hasattr(values, "dtype") and not isinstance(values, np.generic)
-    )
+    described = hasattr(values, "shape") and hasattr(values, "dtype")
+    return (described and not isinstance(values, np.generic)) or _arrays.exports_dlpack(values)
 
 
 def _check_tensor(values: Any) -> None:
@@ -888,8 +909,11 @@ def _with_tensor(table: Table, like: _arrays.Array) -> tuple[Table, Any]:
     if like is None or _arrays.library(like) != "torch":
         return table, None
     table.flags.writeable = False
-    where = _array_conversion.Target(arrays="torch", device=like.device)
-    return table, _array_conversion.convert(table, where)
+    return table, _array_conversion.convert_constant(table, _place(like))
+
+
+def _place(tensor: Any) -> _array_conversion.Target:
+    return _array_conversion.Target(arrays="torch", device=tensor.device)
 
 
 def _to_int32(values: npt.NDArray[Any]) -> Table:

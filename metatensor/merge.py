@@ -118,12 +118,13 @@ def _plan_move(keys: Labels, names: tuple[str, ...], labels: Labels, axis: str) 
     kept = [column for column in range(len(keys._names)) if column not in moved]
     moved_rows = np.ascontiguousarray(keys._table[:, moved])
     if not kept:
-        return _Move(Labels.single(), [list(range(len(keys)))], moved_rows)
+        single = keys._like(np.zeros((1, 1), dtype=np.int32), ("_",))
+        return _Move(single, [list(range(len(keys)))], moved_rows)
     groups: dict[tuple[int, ...], list[int]] = {}
     for position, row in enumerate(keys._table[:, kept].tolist()):
         groups.setdefault(tuple(row), []).append(position)
-    new_keys = Labels._of(
-        tuple([keys._names[column] for column in kept]), np.array(list(groups), dtype=np.int32)
+    new_keys = keys._like(
+        np.array(list(groups), dtype=np.int32), tuple([keys._names[column] for column in kept])
     )
     return _Move(new_keys, list(groups.values()), moved_rows)
 
@@ -196,7 +197,8 @@ def _merge_samples(
         )
         return TensorBlock._of(values, samples, blocks[0]._components, properties)
 
-    merged = stack(parts, Labels._of(names, _take_rows(stacked, order)), order)
+    samples = first._samples._like(_take_rows(stacked, order), names)
+    merged = stack(parts, samples, order)
     if first._gradients:
         positions = None if order is None else joins.invert(order, len(order))
         starts = list(accumulate([0] + [len(table) for table in tables[:-1]]))
@@ -205,7 +207,7 @@ def _merge_samples(
         tables = [block._samples._table for block in blocks]
         stacked = np.concatenate(list(map(joins.renumber, tables, repeat(positions), starts)))
         order = _order(stacked)
-        samples = Labels._of(blocks[0]._samples._names, _take_rows(stacked, order))
+        samples = blocks[0]._samples._like(_take_rows(stacked, order))
         merged._gradients[name] = stack(blocks, samples, order)
     return merged
 
@@ -231,7 +233,7 @@ def _take_rows(table: Table, order: Positions | None) -> Table:
 def unite(labels: list[Labels], sort: bool) -> tuple[Labels, list[Positions | None]]:
     """Return the union of Labels, and where the entries of each are in it."""
     table, maps = sets.merge([part._table for part in labels], sort)
-    return labels[0] if maps[0] is None else Labels._of(labels[0]._names, table), maps
+    return labels[0] if maps[0] is None else labels[0]._like(table), maps
 
 
 def _invert(maps: list[Positions | None], size: int) -> list[Positions | None]:
@@ -327,8 +329,9 @@ class Columns(NamedTuple):
 
 def _columns_of_all(parts: list[TensorBlock], names: tuple[str, ...], keys: Table) -> Columns:
     tables = [block._properties._table for block in parts]
+    first = parts[0]._properties
     return Columns(
-        Labels._of(names + parts[0]._properties._names, joins.stack(tables, keys, True)),
+        first._like(joins.stack(tables, keys, True), names + first._names),
         list(range(len(parts))),
         [len(table) for table in tables],
     )
@@ -346,7 +349,7 @@ def _columns_of_entries(
     positions = {tuple(row): part for part, row in enumerate(keys.tolist())}
     table = joins.stack([properties._table] * len(entries), entries, True)
     return Columns(
-        Labels._of(names + properties._names, table),
+        properties._like(table, names + properties._names),
         [positions.get(tuple(row)) for row in entries.tolist()],
         [len(properties)] * len(entries),
     )
@@ -510,7 +513,7 @@ def _move_labels(block: TensorBlock, names: tuple[str, ...]) -> Labels:
             )
         entries = components.pop(name)._table
         table = joins.stack([properties._table] * len(entries), entries, True)
-        properties = Labels._of((name, *properties._names), table)
+        properties = properties._like(table, (name, *properties._names))
     return properties
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -250,13 +250,13 @@ class TensorMap(Operators):
             )
         raise ValueError(f"no block matches {what}; the keys have the names {self._keys.names}")
 
-    def blocks(self, selection: _Selection = None, **kwargs: int) -> list[TensorBlock]:
+    def blocks(self, selection: _Selection | list[int] = None, **kwargs: int) -> list[TensorBlock]:
         """Return all the blocks that a selection matches.
 
         Parameters
         ----------
-        selection : int, dict, Labels or LabelsEntry, optional
-            position of a block; or values of some or all dimensions of the keys; without one, all
+        selection : int, list of int, dict, Labels or LabelsEntry, optional
+            positions of blocks; or values of some or all dimensions of the keys; without one, all
         **kwargs : int
             values of dimensions of the keys, used without `selection`
 
@@ -277,6 +277,8 @@ class TensorMap(Operators):
         """
         if isinstance(selection, int):
             return [self.block_by_id(selection)]
+        if isinstance(selection, list):
+            return self.blocks_by_id(selection)
         if selection is None:
             selection = kwargs
         positions = self._matches(selection)
@@ -311,7 +313,7 @@ class TensorMap(Operators):
                 "blocks can be selected with int, dict, Labels or LabelsEntry, "
                 f"got {_checks.kind(selection)}"
             )
-        positions: list[int] = keys.select(selection).tolist()
+        positions: list[int] = keys._matches(selection).tolist()
         return positions
 
     # ---- moving keys and components
@@ -320,7 +322,6 @@ class TensorMap(Operators):
     def keys_to_samples(
         self,
         keys_to_move: str | Sequence[str] | Labels,
-        *,
         fill_value: float = 0.0,
         sort_samples: bool = True,
     ) -> TensorMap:
@@ -370,7 +371,6 @@ class TensorMap(Operators):
     def keys_to_properties(
         self,
         keys_to_move: str | Sequence[str] | Labels,
-        *,
         fill_value: float = 0.0,
         sort_samples: bool = True,
     ) -> TensorMap:
@@ -494,8 +494,17 @@ class TensorMap(Operators):
         TensorMap
 
         """
-        blocks = [block._copy(deep, frozen=True) for block in self._blocks]
-        return TensorMap._of(self._keys, blocks, self._info)
+        return self._map(_arrays.copy if deep else None)
+
+    def _map(
+        self,
+        function: Callable[[_arrays.Array], _arrays.Array] | None,
+        labels: Callable[[Labels], Labels] | None = None,
+    ) -> TensorMap:
+        """Apply functions to all the arrays and Labels."""
+        blocks = [block._map(function, labels, frozen=True) for block in self._blocks]
+        keys = self._keys if labels is None else labels(self._keys)
+        return TensorMap._of(keys, blocks, self._info)
 
     def __copy__(self) -> TensorMap:
         return self.copy(deep=False)
@@ -505,14 +514,30 @@ class TensorMap(Operators):
 
     def to(self, *args: Any, **kwargs: Any) -> TensorMap:
         """Return the map in another array library, dtype or device, as :meth:`TensorBlock.to`."""
-        target = _array_conversion.parse_target(*args, **kwargs)
-        keys = self._keys._along(target) if target.arrays or target.device else self._keys
-        return TensorMap._of(keys, [block._to(target, True) for block in self._blocks], self._info)
+        return self._map(*_array_conversion.parse_target(*args, **kwargs).functions())
+
+    def cpu(self) -> TensorMap:
+        """Return the map in main memory, as :meth:`TensorBlock.cpu`."""
+        return self.to(device="cpu")
+
+    def cuda(self, device: Any = None, non_blocking: bool = False) -> TensorMap:
+        """Return the map in the memory of a GPU, as :meth:`TensorBlock.cuda`."""
+        where = _array_conversion.cuda_device(device)
+        return self.to(device=where, non_blocking=non_blocking)
 
     def pin_memory(self) -> TensorMap:
         """Return the map in memory quick to send to a GPU, as :meth:`TensorBlock.pin_memory`."""
-        blocks = [block._map(_arrays.pin_memory, frozen=True) for block in self._blocks]
-        return TensorMap._of(self._keys, blocks, self._info)
+        return self._map(_arrays.pin_memory)
+
+    def detach(self) -> TensorMap:
+        """Return the map without the record of its computation, as :meth:`TensorBlock.detach`."""
+        return self._map(_arrays.detach)
+
+    def requires_grad_(self, requires_grad: bool = True) -> TensorMap:
+        """Have torch record what is done with the values; :meth:`TensorBlock.requires_grad_`."""
+        for block in self._blocks:
+            block.requires_grad_(requires_grad)
+        return self
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         from metatensor.io import pickling

@@ -94,11 +94,22 @@ def uncertainty(of):
     assert np.all(np.abs(mean - of["reference"]) < 3 * std)
 
 
-def network(of):
-    linear, with_networks = (np.array(errors) for errors in of["errors"].values())
-    assert np.all(with_networks < 0.75 * linear)
-    assert of["losses"][-1] < 0.2 * of["losses"][0]
-    assert np.abs(of["difference"]).max() < 1e-12
+def training_a_network(of):
+    linear, networks = (np.array(errors) for errors in of["errors"].values())
+    assert np.all(networks < 0.6 * linear)
+    for curve in of["history"].values():
+        assert np.all(np.array(curve[-1]) < 0.3 * np.array(curve[0]))
+    assert of["largest"] < 1e-5
+
+
+def one_model_from_two_sides(of):
+    assert max(of["converted"]) < 1e-12
+    assert of["distances"][-1] < 1e-7
+    assert max(of["trained"]) < 1e-9
+    assert max(of["start"]) < 1e-12
+    from_linear, from_random = (np.array(curve) for curve in of["errors"].values())
+    assert np.all(from_linear[-1] < 0.9 * from_linear[0])
+    assert np.all(from_linear[-1] < 0.5 * from_random[-1])
 
 
 CHECKS = {
@@ -110,7 +121,8 @@ CHECKS = {
         energies_and_forces_with_kernels,
         learning_curves,
         uncertainty,
-        network,
+        training_a_network,
+        one_model_from_two_sides,
     ]
 }
 

@@ -275,14 +275,11 @@ cdef class EntryBase:
         return len(self._labels._names)
 
     def __iter__(self):
-        return iter(self.values)
+        return iter(self._labels._table[self._row])
 
     def __getitem__(self, index):
-        cdef LabelsBase labels = self._labels
         cdef Py_ssize_t column = column_of(self, index)
-        if labels._tensor is None:
-            return cnp.PyArray_ToScalar(<void*> (row_start(self) + column), labels._table)
-        return labels._tensor[self._row, column]
+        return cnp.PyArray_ToScalar(<void*> (row_start(self) + column), self._labels._table)
 
     def __eq__(self, other):
         if not isinstance(other, EntryBase):

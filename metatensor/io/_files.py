@@ -46,6 +46,17 @@ def io_errors(file: Any, use_numpy: bool = False) -> Iterator[None]:
 # ---- writing
 
 
+def write_to(file: Any, write: Callable[[Sink], None], use_numpy: bool = False) -> None:
+    """Write a file at a path, as it is, or to a file object."""
+    if is_path(file):
+        with io_errors(file, use_numpy):
+            write_to_path(os.fsdecode(file), write)
+    elif hasattr(file, "write"):
+        write_to_object(file, write)
+    else:
+        raise TypeError(f"`file` must be a path or a file object, got {_checks.kind(file)}")
+
+
 def write_to_path(path: str, write: Callable[[Sink], None]) -> None:
     """Write a file as a whole or not at all: the old one stays until the new one is complete."""
     if os.path.islink(path):

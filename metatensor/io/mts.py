@@ -6,7 +6,6 @@ import os
 import warnings
 from typing import Any
 
-from metatensor import _checks
 from metatensor.block import TensorBlock
 from metatensor.io import _files, _reading, _writing
 from metatensor.labels import Labels
@@ -58,17 +57,13 @@ def save(file: Any, data: TensorMap | TensorBlock | Labels, use_numpy: bool = Fa
 
     """
     write = _writing.writer_of(data, use_numpy)
-    if not _files.is_path(file):
-        if not hasattr(file, "write"):
-            raise TypeError(f"`file` must be a path or a file object, got {_checks.kind(file)}")
-        _files.write_to_object(file, write)
-        return
-    path = os.fsdecode(file)
-    if not use_numpy and not path.endswith(".mts"):
-        path += ".mts"
-        warnings.warn(f"adding '.mts' extension, the file will be saved at {path!r}", stacklevel=2)
-    with _files.io_errors(path, use_numpy):
-        _files.write_to_path(path, write)
+    if _files.is_path(file) and not use_numpy:
+        path = os.fsdecode(file)
+        if not path.endswith(".mts"):
+            file = path + ".mts"
+            text = f"adding '.mts' extension, the file will be saved at {file!r}"
+            warnings.warn(text, stacklevel=2)
+    _files.write_to(file, write, use_numpy)
 
 
 def save_buffer(data: TensorMap | TensorBlock | Labels, use_numpy: bool = False) -> memoryview:

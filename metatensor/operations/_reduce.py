@@ -204,8 +204,8 @@ class SampleGroups(_Segments):
     def counts(self, y: Array) -> Array:
         """Return what an average divides results by: how many samples became one."""
         divisor = self._divisor
-        if divisor is None or divisor.ndim != y.ndim or divisor.dtype != y.dtype:
-            shape = (-1,) + (1,) * (y.ndim - 1)
+        if divisor is None or len(divisor.shape) != len(y.shape) or divisor.dtype != y.dtype:
+            shape = (-1,) + (1,) * (len(y.shape) - 1)
             divisor = self._divisor = _arrays.from_host(self._host_counts().reshape(shape), y)
         return divisor
 

@@ -288,7 +288,8 @@ def random_uniform_like(
     -------
     TensorMap or TensorBlock
         with values that are uniform in [0, 1), as are both parts of complex ones. Those of torch
-        follow ``torch.manual_seed``.
+        follow ``torch.manual_seed``. Under ``jax.jit`` they are drawn once, while the function is
+        traced; for others in each call, use ``jax.random``.
 
     Raises
     ------

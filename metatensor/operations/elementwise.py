@@ -923,7 +923,7 @@ def _choose_gradients(mask: _arrays.Array, first: Any, second: Any) -> dict[str,
     block = first if isinstance(first, TensorBlock) else second
     gradients = {}
     for parameter, gradient in block._gradients.items():
-        rows = _arrays.rows_of(mask, gradient._samples._table[:, 0], gradient._values.ndim)
+        rows = _arrays.rows_of(mask, gradient._samples._table[:, 0], len(gradient._values.shape))
         parts = [
             part._gradients[parameter] if isinstance(part, TensorBlock) else 0.0
             for part in (first, second)

@@ -83,7 +83,7 @@ def _dot_blocks(block: TensorBlock, other: TensorBlock) -> TensorBlock:
 
 def _times(block: TensorBlock, rows: _arrays.Array, other: TensorBlock) -> TensorBlock:
     values, rows = _arrays.promote(block._values, rows)
-    if values.ndim == 2:
+    if len(values.shape) == 2:
         product = values @ rows.T
     else:
         shape = (*values.shape[:-1], rows.shape[0])
@@ -247,7 +247,7 @@ def _weights(solution: _arrays.Array, block: TensorBlock, other: TensorBlock) ->
 
 def _folded(values: _arrays.Array) -> _arrays.Array:
     """Return values with one row for each component of each sample."""
-    if values.ndim == 2:
+    if len(values.shape) == 2:
         return values
     shape = (math.prod(values.shape[:-1]), values.shape[-1])
     return _arrays.reshape(values, shape)

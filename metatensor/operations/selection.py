@@ -349,11 +349,12 @@ def _check_map(tensor: Any, copy: Any) -> None:
 def _matching(tensor: TensorMap, keys: Labels, copy: bool) -> Positions:
     _check_map(tensor, copy)
     _checks.require_type(keys, Labels, "keys")
-    return tensor._keys.select(keys).astype(np.intp)
+    return tensor._keys._matches(keys)
 
 
 def _with_blocks(tensor: TensorMap, positions: Positions, copy: bool) -> TensorMap:
     """Return a map of the blocks at some positions."""
     keys = tensor._keys._like(np.take(tensor._keys._table, positions, axis=0))
     blocks = [tensor._blocks[position] for position in positions.tolist()]
-    return TensorMap._of(keys, [block._copy(True, True) for block in blocks] if copy else blocks)
+    chosen = TensorMap._of(keys, blocks)
+    return chosen.copy() if copy else chosen

@@ -847,6 +847,11 @@ def test_what_can_not_be_made(make, error):
     assert type(caught.value) is error
 
 
+class Single(torch.nn.Module):
+    def forward(self, values):
+        return values.to(torch.float32)
+
+
 def test_calls_that_fail():
     module = nn.Linear(KEYS, N_IN, N_OUT).double()
     other = TensorMap(labels(KEYS.names, [[3, 1]]), [spherical().block(0)])
@@ -864,6 +869,12 @@ def test_calls_that_fail():
         module(spherical(dtype=torch.float32))
     with pytest.raises(MetatensorError, match=re.escape("properties")):
         nn.ModuleMap(KEYS, THREE, [Labels.range("p", 7)] * 3)(spherical())
+    names = [Labels.range(name, N_OUT) for name in ("a", "a", "b")]
+    with pytest.raises(MetatensorError, match=r"o3_lambda=2.*property names.*'a'.*'b'"):
+        nn.Linear(KEYS, N_IN, out_properties=names).double()(spherical())
+    mixed = [torch.nn.Identity(), torch.nn.Identity(), Single()]
+    with pytest.raises(MetatensorError, match=r"o3_lambda=2.*dtype"):
+        nn.ModuleMap(KEYS, mixed)(spherical())
     with pytest.raises(MetatensorError, match="dimensions"):
         nn.ModuleMap.from_module(KEYS, torch.nn.Flatten())(spherical())
     with pytest.raises(AssertionError, match="one component"):

@@ -167,5 +167,5 @@ def invariant_positions(in_keys: Labels, invariant_keys: Labels | None) -> list[
                     f"invariant, got {in_keys.names}; otherwise give `invariant_keys`"
                 )
     _checks.require_type(invariant_keys, Labels, "invariant_keys")
-    positions: list[int] = in_keys.select(invariant_keys).tolist()
+    positions: list[int] = in_keys._matches(invariant_keys).tolist()
     return positions

@@ -93,8 +93,12 @@ class ChainRule(Module):
             with the same keys, samples, components and gradients
 
         """
-        module_map: ModuleMap = getattr(self.module, "module_map", self.module)
-        return module_map.with_rule(tensor, _derivative)
+        return with_chain_rule(getattr(self.module, "module_map", self.module), tensor)
+
+
+def with_chain_rule(module_map: ModuleMap, tensor: TensorMap) -> TensorMap:
+    """Apply modules to values, and the chain rule to gradients."""
+    return module_map.with_rule(tensor, _derivative)
 
 
 def _derivative(

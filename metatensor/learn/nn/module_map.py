@@ -60,6 +60,8 @@ class ModuleMap(Module):
         when called, if the map has another key; some keys may be absent
     TypeError
         when called, if values are no torch tensors
+    MetatensorError
+        when called, if the blocks of the result have properties of different names, or dtypes
     NotImplementedError
         when called, for gradients of gradients
 
@@ -188,6 +190,8 @@ class ModuleMap(Module):
             for block, position in zip(tensor._blocks, self._positions(tensor._keys))
         ]
         result = assemble(tensor._keys, parts, _on_block)
+        if len({(b._properties._names, b._values.dtype) for b in result._blocks}) > 1:
+            result._check_blocks()
         result._info = dict(tensor._info)
         return result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -73,30 +73,24 @@ class _RMSNorm(_ScaledNorm):
         return self._affine(values / torch.sqrt(square + self.eps))
 
 
-def _layer_norms(
+#: what can be given for all keys or for each, and its kind
+_KINDS = {"in_features": int, "eps": float, "elementwise_affine": bool, "bias": bool, "mean": bool}
+
+
+def _norms(
+    make: Callable[..., torch.nn.Module],
     in_keys: Labels,
     positions: Sequence[int],
-    in_features: _Ints,
-    eps: _Floats,
-    elementwise_affine: _Bools,
-    bias: _Bools,
-    mean: _Bools,
+    *,
     device: Any,
     dtype: torch.dtype | None,
+    **given: _Ints | _Floats | _Bools,
 ) -> list[torch.nn.Module]:
-    n_keys = len(positions)
-    return modules_per_key(
-        _LayerNorm,
-        in_keys,
-        positions,
-        in_features=per_key("in_features", in_features, int, n_keys),
-        eps=per_key("eps", eps, float, n_keys),
-        elementwise_affine=per_key("elementwise_affine", elementwise_affine, bool, n_keys),
-        bias=per_key("bias", bias, bool, n_keys),
-        mean=per_key("mean", mean, bool, n_keys),
-        device=device,
-        dtype=dtype,
-    )
+    """Make norms for the keys at some positions, of what is given for all of these or each."""
+    options = {
+        name: per_key(name, value, _KINDS[name], len(positions)) for name, value in given.items()
+    }
+    return modules_per_key(make, in_keys, positions, device=device, dtype=dtype, **options)
 
 
 class LayerNorm(KeyedModule):
@@ -181,17 +175,17 @@ class LayerNorm(KeyedModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         _checks.require_type(in_keys, Labels, "in_keys")
-        positions = range(len(in_keys))
-        modules = _layer_norms(
+        modules = _norms(
+            _LayerNorm,
             in_keys,
-            positions,
-            in_features,
-            eps,
-            elementwise_affine,
-            bias,
-            mean,
-            device,
-            dtype,
+            range(len(in_keys)),
+            in_features=in_features,
+            eps=eps,
+            elementwise_affine=elementwise_affine,
+            bias=bias,
+            mean=mean,
+            device=device,
+            dtype=dtype,
         )
         super().__init__(in_keys, modules, out_properties)
 
@@ -251,17 +245,17 @@ class InvariantLayerNorm(KeyedModule):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        positions = invariant_positions(in_keys, invariant_keys)
-        modules = _layer_norms(
+        modules = _norms(
+            _LayerNorm,
             in_keys,
-            positions,
-            in_features,
-            eps,
-            elementwise_affine,
-            bias,
-            mean,
-            device,
-            dtype,
+            invariant_positions(in_keys, invariant_keys),
+            in_features=in_features,
+            eps=eps,
+            elementwise_affine=elementwise_affine,
+            bias=bias,
+            mean=mean,
+            device=device,
+            dtype=dtype,
         )
         super().__init__(in_keys, modules, out_properties)
 
@@ -334,13 +328,13 @@ class EquivariantRMSNorm(KeyedModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         _checks.require_type(in_keys, Labels, "in_keys")
-        n_keys = len(in_keys)
-        modules = modules_per_key(
+        modules = _norms(
             _RMSNorm,
             in_keys,
-            in_features=per_key("in_features", in_features, int, n_keys),
-            eps=per_key("eps", eps, float, n_keys),
-            elementwise_affine=per_key("elementwise_affine", elementwise_affine, bool, n_keys),
+            range(len(in_keys)),
+            in_features=in_features,
+            eps=eps,
+            elementwise_affine=elementwise_affine,
             bias=False,
             device=device,
             dtype=dtype,

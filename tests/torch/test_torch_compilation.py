@@ -1,0 +1,539 @@
+"""`metatensor.torch.compile` and `.export`: one graph for maps with any Labels."""
+
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import metatensor
+from metatensor import Labels, TensorBlock, TensorMap
+from metatensor.learn import nn
+from metatensor.torch.compilation import compile
+from metatensor.torch.exporting import DESCRIPTION, export
+
+KEYS = Labels.range("type", 3)
+P = 4
+
+
+def batch(n, seed=None, gradients=True, dtype=torch.float64):
+    """A map of three blocks with about n rows each, and rows of gradients for some of them."""
+    rng = np.random.default_rng(n if seed is None else seed)
+    properties, xyz = Labels.range("n", P), [Labels.range("xyz", 3)]
+    blocks = []
+    for rows in range(n, n + 3):
+        samples = np.stack([np.arange(rows) // 2, np.arange(rows)], axis=1)
+        values = torch.tensor(rng.normal(size=(rows, P)), dtype=dtype)
+        block = TensorBlock(values, Labels(["system", "atom"], samples), [], properties)
+        if gradients:
+            pairs = np.stack([np.arange(2 * rows) // 2, np.arange(2 * rows)], axis=1)
+            values = torch.tensor(rng.normal(size=(2 * rows, 3, P)), dtype=dtype)
+            rows = Labels(["sample", "atom"], pairs)
+            block.add_gradient("positions", TensorBlock(values, rows, xyz, properties))
+        blocks.append(block)
+    return TensorMap(KEYS, blocks)
+
+
+class Counter:
+    """A backend that counts how often torch compiles."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, graph, inputs):
+        self.count += 1
+        return graph.forward
+
+
+def network(seed=0, width=5):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        KEYS,
+        nn.Linear(KEYS, P, width),
+        nn.Tanh(KEYS),
+        nn.Linear(KEYS, width, 1, bias=False),
+    ).to(torch.float64)
+
+
+NETWORK = network()
+FORCES = nn.ChainRule(NETWORK)
+
+
+def energies(tensor):
+    per_atom = FORCES(tensor).keys_to_samples("type")
+    return metatensor.sum_over_samples(per_atom, ["atom", "type"])
+
+
+def by_hand(tensor):
+    """Code of a user, who computes index arrays from Labels with numpy and with torch."""
+    block = tensor.block(0)
+    systems = torch.as_tensor(np.array(block.samples.column("system"))).long()
+    found, inverse, counts = torch.unique(systems, return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(found), P, dtype=block.values.dtype).index_add(0, inverse, block.values)
+    samples = Labels("system", found.reshape(-1, 1).to(torch.int32))
+    return TensorBlock(sums / counts[:, None], samples, [], block.properties)
+
+
+def in_place(tensor):
+    """Plans and values that are made in the function may be changed in it."""
+    block = tensor.block(1)
+    order = torch.arange(len(block))
+    order[0], order[1] = 1, 0
+    order += 1
+    order %= len(block)
+    values = block.values.clone()
+    values *= torch.tensor([2.0, 1.0, 0.5, 1.0], dtype=values.dtype)
+    values[0] += 1
+    total = torch.tensor([0.0], dtype=values.dtype)
+    total += values[order].sum()
+    return values[order], total
+
+
+FUNCTIONS = {
+    "elementwise": lambda tensor: 2.0 * tensor**2 + tensor / 3,
+    "sum_over_samples": lambda tensor: metatensor.sum_over_samples(tensor, "atom"),
+    "mean_over_samples": lambda tensor: metatensor.mean_over_samples(tensor, ["atom"]),
+    "keys_to_properties": lambda tensor: tensor.keys_to_properties("type"),
+    "keys_to_samples": lambda tensor: metatensor.abs(tensor.keys_to_samples("type")),
+    "join": lambda tensor: metatensor.join(
+        [tensor, 2 * tensor], "samples", add_dimension="which", different_keys="error"
+    ),
+    "slice": lambda tensor: metatensor.slice(
+        tensor, "samples", Labels("system", np.array([[1], [2]]))
+    ),
+    "sort": lambda tensor: metatensor.sort(tensor, descending=True),
+    "properties": lambda tensor: metatensor.var_over_properties(tensor, "n"),
+    "energies": energies,
+    "by hand": by_hand,
+    "in place": in_place,
+}
+
+
+def leaves(result):
+    return torch.utils._pytree.tree_leaves(result)
+
+
+def assert_same(result, expected, tolerance=1e-12):
+    """Labels are the same, and numbers up to rounding."""
+    found, structure = torch.utils._pytree.tree_flatten(result)
+    wanted, wanted_structure = torch.utils._pytree.tree_flatten(expected)
+    assert structure == wanted_structure
+    for array, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(array, other, rtol=tolerance, atol=tolerance)
+
+
+# ---- one compilation for all Labels
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_one_compilation_for_fifteen_sizes(name):
+    function, counter = FUNCTIONS[name], Counter()
+    compiled = compile(function, backend=counter)
+    for n in range(4, 19):
+        tensor = batch(n)
+        assert_same(compiled(tensor), function(tensor))
+    assert (compiled.n_graphs, compiled.n_recordings, counter.count) == (1, 15, 1)
+    for n in range(4, 19):  # known by now
+        assert_same(compiled(batch(n, seed=99)), function(batch(n, seed=99)))
+    assert (compiled.n_graphs, compiled.n_recordings, counter.count) == (1, 15, 1)
+
+
+def test_what_varies_may_be_found_later():
+    """A number that is no size at first sight, and differs only in the third batch."""
+    counter = Counter()
+
+    def function(tensor):
+        first = max(1, len(tensor.block(0)) - 10)
+        return tensor.block(0).values[first]
+
+    compiled = compile(function, backend=counter)
+    for n in (4, 6, 11, 12, 13, 14, 20):
+        assert_same(compiled(batch(n)), function(batch(n)))
+    assert counter.count == 2
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_lengths_of_zero_and_one(n):
+    counter = Counter()
+    compiled = compile(FUNCTIONS["sum_over_samples"], backend=counter)
+    for rows in (5, n, 6, n, 7):
+        assert_same(compiled(batch(rows)), metatensor.sum_over_samples(batch(rows), "atom"))
+    assert counter.count == 2
+    assert compiled.n_graphs <= 2
+
+
+def test_maps_without_blocks():
+    empty = TensorMap(Labels.empty("type"), [])
+    assert compile(lambda tensor: 2 * tensor, backend="eager")(empty) == empty
+
+
+def test_info_labels_and_numbers_go_through():
+    tensor = batch(4)
+    tensor.set_info("unit", "eV")
+
+    def function(data, factor, *, shift):
+        return {
+            "map": data["map"] * factor + shift,
+            "rows": data["map"].block(0).samples,
+            "same": data["more"][0],
+            "n": len(data["more"]),
+            "none": None,
+        }
+
+    compiled = compile(function, backend="eager")
+    data = {"map": tensor, "more": [torch.ones(3), "text", KEYS]}
+    result = compiled(data, 2.0, shift=1)
+    assert_same(result["map"], tensor * 2.0 + 1)
+    assert result["map"].get_info("unit") == "eV"
+    assert result["rows"] == tensor.block(0).samples
+    assert result["same"] is data["more"][0]
+    assert (result["n"], result["none"]) == (3, None)
+    assert_same(compiled(data, 3.0, shift=-1)["map"], tensor * 3.0 - 1)
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 1.0), (1, True), (0.0, -0.0), (2, 2.0)])
+def test_numbers_that_are_equal_are_not_the_same(first, second):
+    integers = torch.arange(1, 5)
+    compiled = compile(lambda array, number: array / (array * number), backend="eager")
+    for number in (first, second, first):
+        expected = integers / (integers * number)
+        assert_same(compiled(integers, number), expected)
+    product = compile(lambda array, number: array * number, backend="eager")
+    for number in (first, second, first):
+        assert product(integers, number).dtype == (integers * number).dtype
+
+
+def test_not_a_number_is_compiled_once():
+    counter = Counter()
+    compiled = compile(lambda t: metatensor.add(t, float("nan")), backend=counter)
+    for n in range(4, 8):
+        assert torch.isnan(compiled(batch(n)).block(0).values).all()
+    assert (compiled.n_graphs, counter.count) == (1, 1)
+
+
+def test_dtypes_and_strides():
+    compiled = compile(FUNCTIONS["sum_over_samples"], backend="eager")
+    for dtype in (torch.float64, torch.float32, torch.complex128):
+        tensor = batch(5, dtype=dtype)
+        assert_same(compiled(tensor), metatensor.sum_over_samples(tensor, "atom"), 1e-6)
+        blocks = [
+            TensorBlock(b.values.T.contiguous().T, b.samples, [], b.properties) for b in tensor
+        ]
+        tensor = TensorMap(KEYS, blocks)
+        assert_same(compiled(tensor), metatensor.sum_over_samples(tensor, "atom"), 1e-6)
+
+
+# ---- gradients
+
+
+def weights_and_positions(function, tensor):
+    """Gradients of a loss on values and on stored gradients, for parameters and the input."""
+    tensor = tensor.copy()
+    for block in tensor:
+        block.values.requires_grad_()
+    block = function(tensor).block()
+    loss = (block.values**2).sum() + (block.gradient("positions").values ** 2).sum()
+    wanted = [*NETWORK.parameters(), *(block.values for block in tensor)]
+    return [loss, *torch.autograd.grad(loss, wanted)]
+
+
+def test_autograd_through_compiled_functions():
+    """Weights are trained on forces, which is a second derivative."""
+    counter = Counter()
+    compiled = compile(energies, backend=counter)
+    for n in (4, 7, 12):
+        found = weights_and_positions(compiled, batch(n))
+        assert_same(found, weights_and_positions(energies, batch(n)))
+    assert (compiled.n_graphs, counter.count) == (1, 1)
+
+
+def test_autograd_inside():
+    """Forces are derivatives of energies by positions, taken inside."""
+
+    def forces(positions, systems, weight):
+        distances = (positions[None] - positions[:, None]).square().sum(-1)
+        energy = (torch.exp(-distances) * weight * (systems[None] == systems[:, None])).sum()
+        (gradient,) = torch.autograd.grad(energy, positions, create_graph=True)
+        return energy, gradient
+
+    counter = Counter()
+    compiled = compile(forces, backend=counter)
+    weight = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    for n in (5, 6, 9):
+        torch.manual_seed(n)
+        positions = torch.rand(n, 3, dtype=torch.float64, requires_grad=True)
+        systems = torch.arange(n) // 2
+        both = [function(positions, systems, weight) for function in (compiled, forces)]
+        assert_same(*both)
+        losses = [energy + gradient.square().sum() for energy, gradient in both]
+        assert_same(*[torch.autograd.grad(loss, [weight, positions]) for loss in losses])
+    assert counter.count == 1
+
+
+def test_no_grad_inside_and_outside():
+    weight = torch.ones(P, dtype=torch.float64, requires_grad=True)
+
+    def function(array):
+        with torch.no_grad():
+            shift = (array * weight).mean(0)
+        return (array * weight - shift).square()
+
+    compiled = compile(function, backend="aot_eager")
+    array = torch.rand(5, P, dtype=torch.float64)
+    found = [torch.autograd.grad(f(array).sum(), weight) for f in (compiled, function)]
+    assert_same(*found)
+    with torch.no_grad():
+        assert not compiled(array).requires_grad
+    assert compiled(array).requires_grad
+    assert not compile(lambda x: (x * weight).detach(), backend="aot_eager")(array).requires_grad
+
+
+def test_functions_with_their_own_derivative():
+    class Twice(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, array):
+            return array.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return 2 * gradient
+
+    def outside(array):
+        return Twice.apply(array)
+
+    array = torch.ones(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="`outside` uses TwiceBackward.*inside"):
+        compile(outside, backend="eager")(array)
+
+    def inside(array):
+        return torch.autograd.grad(Twice.apply(array).sum(), array)[0]
+
+    assert_same(compile(inside, backend="eager")(array), inside(array))
+    assert_same(
+        compile(lambda array: Twice.apply(array), backend="eager")(array.detach()), array.detach()
+    )
+
+
+# ---- what is around a function
+
+
+def test_parameters_that_change():
+    model = network(1)
+    compiled = compile(model, backend="eager")
+    tensor = batch(5, gradients=False)
+    assert_same(compiled(tensor), model(tensor))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    assert_same(compiled(tensor), model(tensor))
+    model.load_state_dict(network(2).state_dict())
+    assert_same(compiled(tensor), model(tensor))
+    linear = model.module_map.module_list[0][0]
+    linear.weight = torch.nn.Parameter(torch.zeros_like(linear.weight))
+    assert_same(compiled(tensor), model(tensor))
+    assert compiled.n_graphs == 1
+
+
+def test_modules_that_train():
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(P), torch.nn.Dropout(0.5)).double()
+    array = torch.rand(9, P, dtype=torch.float64)
+    reference = torch.nn.BatchNorm1d(P).double()
+    compiled = compile(model, backend="aot_eager")
+    for _ in range(3):
+        reference(array)
+        zeros = compiled(array) == 0
+        assert 0 < zeros.sum() < zeros.numel()
+    assert_same(model[0].running_mean, reference.running_mean)
+    assert int(model[0].num_batches_tracked) == 3
+    model.eval()
+    assert_same(compiled(array), reference.eval()(array))
+
+
+FACTOR = 2.0
+
+
+def test_numbers_around_a_function(monkeypatch):
+    def function(array):
+        return FACTOR * shift * array
+
+    compiled = compile(function, backend="eager")
+    shift = 3.0
+    assert_same(compiled(torch.ones(2)), 6 * torch.ones(2))
+    shift = 4.0
+    assert_same(compiled(torch.ones(2)), 8 * torch.ones(2))
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 5.0)
+    assert_same(compiled(torch.ones(2)), 20 * torch.ones(2))
+
+
+def test_inputs_are_changed_where_the_function_changes_them():
+    array = torch.ones(3)
+    compile(lambda array: array.add_(1), backend="aot_eager")(array)
+    assert_same(array, 2 * torch.ones(3))
+
+
+def test_methods_and_decorators():
+    class Model:
+        scale = 3.0
+
+        @compile(backend="eager")
+        def unbound(array):
+            """Make it twice as large."""
+            return 2 * array
+
+        def method(self, array):
+            return self.scale * array
+
+    assert Model.unbound.__doc__ == "Make it twice as large."
+    assert_same(Model.unbound(torch.ones(2)), 2 * torch.ones(2))
+    assert_same(compile(Model().method, backend="eager")(torch.ones(2)), 3 * torch.ones(2))
+
+
+# ---- what can not be
+
+
+def test_another_sequence_for_each_size():
+    def function(array):
+        for _ in range(len(array)):
+            array = array * 2
+        return array
+
+    compiled = compile(function, backend="eager")
+    for n in range(2, 10):
+        compiled(torch.ones(n))
+    assert compiled.n_graphs == 8
+    with pytest.warns(UserWarning, match="`function` does another sequence"):
+        assert_same(compiled(torch.ones(10)), 1024 * torch.ones(10))
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "error", "match"),
+    [
+        (lambda a: a.sum().item(), torch.ones(2), RuntimeError, "asks for numbers in an array"),
+        (lambda a: a[a > 0], torch.ones(2), RuntimeError, "asks for numbers in an array"),
+        (lambda a: a if a.sum() > 0 else -a, torch.ones(2), RuntimeError, "asks for numbers"),
+        (lambda a: 2 * a, np.ones(2), TypeError, "arrays of torch.*to\\(arrays='torch'\\)"),
+        (lambda a: object(), torch.ones(2), TypeError, "must return arrays, blocks, maps"),
+        (lambda a: 1, {1}, TypeError, "must be arrays, maps, Labels.*got set"),
+        (lambda a: metatensor.allclose(a, a), batch(3), RuntimeError, "asks for numbers"),
+    ],
+)
+def test_errors(function, argument, error, match):
+    with pytest.raises(error, match=match):
+        compile(function, backend="eager")(argument)
+    with pytest.raises(error, match=match):
+        export(function, (argument,))
+
+
+def test_arrays_left_in_variables():
+    left = []
+
+    def function(array):
+        left.append(array)
+        return 2 * left[0]
+
+    compiled = compile(function, backend="eager")
+    compiled(torch.ones(2))
+    with pytest.raises(RuntimeError, match="an earlier recording has left"):
+        compiled(torch.ones(3))
+
+
+def test_errors_of_the_function_are_its_own():
+    with pytest.raises(ValueError, match="`sample_names` must be among"):
+        compile(lambda t: metatensor.sum_over_samples(t, "no"), backend="eager")(batch(3))
+    with pytest.raises(TypeError, match="`function` must be callable, got int"):
+        compile(3)
+
+
+def test_threads():
+    compiled = compile(FUNCTIONS["sum_over_samples"], backend="eager")
+    compiled(batch(4))
+    results = {}
+
+    def work(n):
+        for rows in range(4, 9):
+            results[n, rows] = compiled(batch(rows, seed=n))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for (n, rows), result in results.items():
+        assert_same(result, metatensor.sum_over_samples(batch(rows, seed=n), "atom"))
+    assert len(results) == 20
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_inductor():
+    """Once with the compiler that users have."""
+
+    def loss(tensor):
+        result = metatensor.sum_over_samples(tensor**2, "atom")
+        return sum(block.gradient("positions").values.square().sum() for block in result)
+
+    compiled = compile(loss)
+    for n in (5, 8):
+        tensor = batch(n)
+        for block in tensor:
+            block.values.requires_grad_()
+        both = [
+            torch.autograd.grad(function(tensor), [block.values for block in tensor])
+            for function in (compiled, loss)
+        ]
+        assert_same(*both)
+
+
+# ---- export
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_exported_programs_run_on_other_sizes(name):
+    function = FUNCTIONS[name]
+    exported = export(function, (batch(6),))
+    for n in (4, 6, 9, 15):
+        assert_same(exported(batch(n, seed=n + 1)), function(batch(n, seed=n + 1)))
+
+
+def test_files_of_programs_need_nothing_of_this_package(tmp_path):
+    exported = export(energies, (batch(6),))
+    exported.save(tmp_path / "model.pt2")
+    names = {name.split("module_list_")[1] for name in exported.program.state_dict}
+    assert names == {
+        f"{key}_{name}" for key in range(3) for name in ("0_weight", "0_bias", "2_weight")
+    }
+    torch.save(exported.inputs(batch(9)), tmp_path / "inputs.pt")
+    code = f"""
+import json, sys, torch
+files = {{{DESCRIPTION!r}: ""}}
+program = torch.export.load({str(tmp_path / "model.pt2")!r}, extra_files=files).module()
+made = program(*torch.load({str(tmp_path / "inputs.pt")!r}))
+torch.save([made, json.loads(files[{DESCRIPTION!r}])], {str(tmp_path / "outputs.pt")!r})
+assert "metatensor" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-I", "-W", "ignore", "-c", code], check=True)
+    made, description = torch.load(tmp_path / "outputs.pt")
+    assert_same(made, leaves(energies(batch(9))))
+    assert [output["path"] for output in description["outputs"]] == [
+        "[0].values",
+        "[0]['positions'].values",
+    ]
+    assert description == json.loads(json.dumps(exported.description))
+    first = description["inputs"][1]
+    assert first["path"] == "[0][0][0]['positions'].values"
+    assert (first["name"], first["dtype"]) == ("input_1", "torch.float64")
+
+
+def test_examples_must_be_large_enough():
+    function = FUNCTIONS["sum_over_samples"]
+    exported = export(function, (batch(1),))
+    assert_same(exported(batch(1, seed=3)), function(batch(1, seed=3)))
+    with pytest.raises(ValueError, match="export it again with an example"):
+        exported(batch(5))
+    exported = export(lambda array: [array := array + 1 for _ in array][-1], (torch.ones(3),))
+    with pytest.raises(ValueError, match="does other things"):
+        exported(torch.ones(4))
+    with pytest.raises(TypeError, match="`args` must be a tuple"):
+        export(function, batch(2))
