@@ -76,7 +76,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     See Also
     --------
     store_gradients : the other way round
-    metatensor.torch.autograd.attach_gradients : the same for torch
+    metatensor.torch.attach_gradients : the same for torch
 
     References
     ----------
@@ -87,7 +87,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     >>> import jax
     >>> import jax.numpy as jnp
     >>> from metatensor import Labels, TensorBlock
-    >>> from metatensor.jax.autograd import attach_gradients
+    >>> from metatensor.jax import attach_gradients
     >>> systems, one = Labels.range("system", 2), Labels.single()
     >>> block = TensorBlock(jnp.array([[4.0], [9.0]]), systems, [], one)
     >>> gradient = TensorBlock(jnp.array([[4.0], [6.0]]), Labels.range("sample", 2), [], one)
@@ -226,7 +226,7 @@ def store_gradients(
     --------
     >>> import jax.numpy as jnp
     >>> from metatensor import Labels, TensorBlock
-    >>> from metatensor.jax.autograd import store_gradients
+    >>> from metatensor.jax import store_gradients
     >>> systems, one = Labels.range("system", 2), Labels.single()
     >>> lengths = TensorBlock(jnp.array([[2.0], [3.0]]), systems, [], one)
     >>> def areas(parameters):
@@ -286,7 +286,7 @@ def _run(
             return [pulled[inputs[id(one)]] for one in chosen]
 
         if n_colours * n_entries == 0:
-            return [jnp.zeros((0, *array.shape), array.dtype) for array in chosen]
+            return [jnp.zeros((0, *one.shape), one.dtype) for one in chosen]
         passes = jnp.arange(n_colours * n_entries)
         derivatives: list[Array] = jax.vmap(run)(passes // n_entries, passes % n_entries)
         return derivatives

@@ -82,6 +82,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     --------
     store_gradients : the other way round
     metatensor.learn.nn.ChainRule : stored gradients through a module, to stored gradients
+    metatensor.jax.attach_gradients : the same for jax
 
     References
     ----------
@@ -91,7 +92,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     --------
     >>> import torch
     >>> from metatensor import Labels, TensorBlock
-    >>> from metatensor.torch.autograd import attach_gradients
+    >>> from metatensor.torch import attach_gradients
     >>> systems, one = Labels.range("system", 2), Labels.single()
     >>> block = TensorBlock(torch.tensor([[4.0], [9.0]]), systems, [], one)
     >>> gradient = TensorBlock(
@@ -320,7 +321,7 @@ def store_gradients(
     --------
     >>> import torch
     >>> from metatensor import Labels, TensorBlock
-    >>> from metatensor.torch.autograd import store_gradients
+    >>> from metatensor.torch import store_gradients
     >>> systems, one = Labels.range("system", 2), Labels.single()
     >>> lengths = TensorBlock(torch.tensor([[2.0], [3.0]]), systems, [], one)
     >>> def areas(parameters):

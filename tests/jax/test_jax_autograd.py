@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 import metatensor
 from metatensor import Labels, TensorBlock, TensorMap
-from metatensor.jax.autograd import attach_gradients, store_gradients
+from metatensor.jax import attach_gradients, store_gradients
 from metatensor.testing import assert_equal
 
 ONE = Labels.single()

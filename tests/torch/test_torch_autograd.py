@@ -11,7 +11,7 @@ import metatensor
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.learn import nn
 from metatensor.testing import assert_allclose, assert_equal
-from metatensor.torch.autograd import attach_gradients, store_gradients
+from metatensor.torch import attach_gradients, store_gradients
 
 ONE = Labels.single()
 XYZ = Labels.range("xyz", 3)
@@ -848,21 +848,37 @@ def test_errors_of_store(case):
 # ---- compilers
 
 
+def attached_energy(block, positions, strain):
+    return torch.tanh(attach_gradients(block, {"positions": positions, "strain": strain}).values)
+
+
 @pytest.mark.filterwarnings("ignore")  # of what compilers use themselves
 def test_compiled():
     block, given = example(), parameters()
+    expected = torch.autograd.grad(attached_energy(block, *given.values()).sum(), arrays(given))
+    compiled = torch.compile(attached_energy, backend="aot_eager", fullgraph=True)
+    found = torch.autograd.grad(compiled(block, *given.values()).sum(), arrays(given))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-14, atol=1e-14)
+    constant = replaced(given, [array.detach() for array in arrays(given)])
+    result = compiled(block, *constant.values())
+    assert torch.equal(result, attached_energy(block, *constant.values()))
 
-    def energy(positions, strain):
-        values = attach_gradients(block, replaced(given, [positions, strain])).values
-        return torch.tanh(values).sum()
 
-    for compiled in [
-        torch.compile(energy, backend="aot_eager"),
-        lambda *new: torch.compile(torch.sum, backend="aot_eager", fullgraph=True)(
-            torch.tanh(attach_gradients(block, replaced(given, new)).values)
-        ),
-    ]:
-        found = torch.autograd.grad(compiled(*arrays(given)), arrays(given))
-        expected = torch.autograd.grad(energy(*arrays(given)), arrays(given))
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-14, atol=1e-14)
+@pytest.mark.filterwarnings("ignore")  # of what compilers use themselves
+def test_transforms_in_compiled_functions_are_refused():
+    """Torch would take the derivative of the identity, and say nothing."""
+    block, given = example(), parameters()
+
+    def forces(positions):
+        def energy(new):
+            moved = TensorBlock(new, ATOMS, [XYZ], Labels.range("positions", 1))
+            return attached_energy(block, moved, given["strain"]).sum()
+
+        return torch.func.grad(energy)(positions)
+
+    positions = given["positions"].values.detach()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="`torch.func` inside `torch.compile`"):
+        torch.compile(forces, backend="aot_eager", fullgraph=True)(positions)
+    found = torch.compile(forces, backend="aot_eager")(positions)  # which leaves out this function
+    torch.testing.assert_close(found, forces(positions), rtol=1e-14, atol=1e-14)
