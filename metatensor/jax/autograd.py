@@ -286,7 +286,7 @@ def _run(
             return [pulled[inputs[id(one)]] for one in chosen]
 
         if n_colours * n_entries == 0:
-            return [jnp.zeros((0, *one.shape), one.dtype) for one in chosen]
+            return [jnp.zeros_like(array, shape=(0,) + array.shape) for array in chosen]
         passes = jnp.arange(n_colours * n_entries)
         derivatives: list[Array] = jax.vmap(run)(passes // n_entries, passes % n_entries)
         return derivatives
