@@ -98,10 +98,10 @@ def as_values(array: Any, copy: bool | None = None) -> Array:
         raise ValueError(
             "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
         )
-    has_shape = hasattr(array, "shape") and not isinstance(array, np.generic)
+    has_shape = hasattr(array, "shape") and not isinstance(array, (np.generic, type))
     if has_shape and is_array(array):
         return array
-    if exports_dlpack(array):
+    if exports_dlpack(array) and not isinstance(array, type):
         return from_dlpack(array, copy)
     if has_shape and (hasattr(array, "__array__") or hasattr(array, "__array_interface__")):
         return np.array(array, copy=copy)

@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from metatensor import HAS_METATENSOR_OPERATIONS, TensorBlock, TensorMap, __version__
+from metatensor._array_exchange import asarray
 from metatensor._arrays import Array
 from metatensor._checks import MetatensorError, NotEqualError
 from metatensor.labels import LabelsEntry
@@ -49,6 +50,7 @@ __all__ = [
     "LabelsEntry",
     "TensorBlock",
     "TensorMap",
+    "asarray",
     "attach_gradients",
     "collate",
     "compile",

@@ -154,8 +154,8 @@ class Recorder:
         if isinstance(leaf, CONSTANTS):
             return None
         raise TypeError(
-            f"`{self._name}` must return arrays, blocks, maps, Labels, numbers and texts, in dicts, "
-            f"lists or tuples, to be recorded; got {_checks.kind(leaf)} in the result"
+            f"`{self._name}` must return arrays, blocks, maps, Labels, numbers and texts, in "
+            f"dicts, lists or tuples, to be recorded; got {_checks.kind(leaf)} in the result"
         )
 
     def _refuse_numbers(self, error: Exception) -> NoReturn:
@@ -182,11 +182,11 @@ class Recorder:
             waiting += [other for other, _ in node.next_functions]
 
 
-class _Tape(TorchDispatchMode):
+class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees all operations below autograd, those of its passes backwards too."""
 
     def __init__(self, mode: FakeTensorMode, name: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
         self.captured: list[torch.Tensor] = []
         self.sizes: list[int] = []
@@ -261,7 +261,7 @@ class _Tape(TorchDispatchMode):
 
     def _saved(self, array: torch.Tensor) -> torch.Tensor:
         """Return what autograd saves of a result, which it differentiates nevertheless."""
-        saved = torch.ops.aten.detach.default(array)
+        saved: torch.Tensor = torch.ops.aten.detach.default(array)
         self._numbers[id(saved)] = self.reference(array)
         self._saves.append(saved)
         return saved

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from operator import getitem
 from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.experimental import _config
 
 from metatensor.torch._recording import Array, Captured, Number, Recipe, Size
 
@@ -61,6 +63,13 @@ def as_graph(recipe: Recipe, sizes: tuple[int, ...], varying: list[int]) -> fx.G
             ]
     graph.output([found(value) for value in recipe.outputs if is_made(value, recipe)])
     return fx.GraphModule(torch.nn.Module(), graph)
+
+
+def free_lengths() -> AbstractContextManager[None]:
+    """Make torch compile code that does not rely on lengths that happen to be the same now."""
+    config: Any = _config
+    context: AbstractContextManager[None] = config.patch(use_duck_shape=False)
+    return context
 
 
 def is_made(output: Array | Captured | None, recipe: Recipe) -> bool:

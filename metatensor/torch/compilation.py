@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch.fx.experimental import _config as _shapes
 from torch.utils import _pytree as pytree
 
 from metatensor import _checks
@@ -115,7 +114,7 @@ def compile(  # noqa: A001
     1
 
     """
-    chosen = {"backend": backend, "mode": mode, "options": options}
+    chosen: dict[str, Any] = {"backend": backend, "mode": mode, "options": options}
     if function is None:
         return functools.partial(compile, **chosen)
     if not callable(function):
@@ -132,6 +131,7 @@ class Call(NamedTuple):
 
     @classmethod
     def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Call:
+        """Take arguments apart, those of the function of this name."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
         for leaf in leaves:
             if isinstance(leaf, torch.Tensor):
@@ -149,9 +149,12 @@ class Call(NamedTuple):
         return cls(leaves, structure, [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
 
     def key(self) -> tuple[Any, ...]:
+        """Return all that a recording depends on: everything but the numbers in arrays."""
         return (self.structure, *map(_kind, self.leaves))
 
     def record(self, function: Callable[..., Any], recorder: Recorder) -> Recording:
+        """Record what a function does with such arguments."""
+
         def of_arrays(fakes: list[torch.Tensor]) -> Any:
             given = iter(fakes)
             leaves = [next(given) if isinstance(v, torch.Tensor) else v for v in self.leaves]
@@ -171,9 +174,10 @@ def result_of(
             leaves.append(next(new))
         elif isinstance(output, Array):
             leaves.append(arrays[output.number])
+        elif isinstance(output, Captured):
+            leaves.append(recording.captured[output.number])
         else:
-            is_captured = isinstance(output, Captured)
-            leaves.append(recording.captured[output.number] if is_captured else constant)
+            leaves.append(constant)
     return pytree.tree_unflatten(leaves, recording.structure)
 
 
@@ -270,8 +274,7 @@ class _Graph:
             if len(self._patterns) == _MOST_PATTERNS:
                 return list(self._graph(*tensors, *given))
             self._patterns.add(pattern)
-        # lengths that happen to be the same now may differ later
-        with _shapes.patch(use_duck_shape=False):
+        with _replay.free_lengths():
             return list(self._compiled(*tensors, *given))
 
 

@@ -8,7 +8,6 @@ from os import PathLike
 from typing import Any
 
 import torch
-from torch.fx.experimental import _config as _shapes
 from torch.utils import _pytree as pytree
 
 from metatensor import _checks
@@ -111,8 +110,7 @@ class ExportedFunction:
             for shape in self._example
         ]
         program = _Program(self._recording, self._constants)
-        # lengths that happen to be the same now may differ later
-        with _shapes.patch(use_duck_shape=False):
+        with _replay.free_lengths():
             self.program = torch.export.export(
                 program, tuple(inputs), dynamic_shapes=(tuple(dynamic),), strict=False
             )
@@ -167,8 +165,8 @@ class ExportedFunction:
     def _checked(self, call: Call, recording: Recording) -> list[torch.Tensor | int]:
         if recording.recipe != self._recording.recipe:
             raise ValueError(
-                f"`{self._name}` does other things to the arrays of these arguments than to those of "
-                "the example that it was exported with; export it again"
+                f"`{self._name}` does other things to the arrays of these arguments than to those "
+                "of the example that it was exported with; export it again"
             )
         inputs = self._inputs(call, recording)
         pairs = [*zip(self._recording.sizes, recording.sizes, strict=True)]
@@ -176,8 +174,8 @@ class ExportedFunction:
             [*map(_shape, inputs)] != self._example
         ):
             raise ValueError(
-                f"`{self._name}` was exported with an example in which other lengths, or numbers of "
-                "groups, are 0 or 1 than in these arguments, and only those above one can vary; "
+                f"`{self._name}` was exported with an example in which other lengths, or numbers "
+                "of groups, are 0 or 1 than in these arguments, and only those above one can vary; "
                 "export it again with an example in which all that varies is larger"
             )
         return inputs

@@ -301,12 +301,11 @@ def test_functions_with_their_own_derivative():
         def backward(ctx, gradient):
             return 2 * gradient
 
+    def outside(array):
+        return Twice.apply(array)
+
     array = torch.ones(3, requires_grad=True)
     with pytest.raises(RuntimeError, match="`outside` uses TwiceBackward.*inside"):
-
-        def outside(array):
-            return Twice.apply(array)
-
         compile(outside, backend="eager")(array)
 
     def inside(array):
