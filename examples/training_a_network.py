@@ -273,5 +273,4 @@ ParityDisplay.from_predictions(
     units=["eV/atom", "eV/Å"],
     ax=axes[1],
 )
-plt.savefig("/tmp/training-scratch/a.png", dpi=80)
 plt.show()
