@@ -66,7 +66,7 @@ def export(
     >>> exported(batch(5)).block().values
     tensor([[5., 5.]])
     >>> [array["name"] for array in exported.description["inputs"]]
-    ['input_0', 'plan_0']
+    ['input_0', 'plan_0', 'size_0']
 
     """
     if not isinstance(args, tuple):
