@@ -473,6 +473,11 @@ def number_like(number: Any, array: Array) -> Any:
                 f"a number of {library(number)} that requires grad can only be combined with "
                 f"values of {library(number)}, got values of {library(array)}; detach it first"
             )
+        if is_traced(number):
+            raise TypeError(
+                "a number that jax is tracing can only be combined with values of jax, got values "
+                f"of {library(array)}; use `.to(arrays='jax')`"
+            )
         number = to_host(number).item()
     if not isinstance(number, complex):
         return float(number)
