@@ -417,6 +417,8 @@ def wraps(result: Array, exact: Array) -> bool:
     name = library(result)
     if name == "dask" or is_traced(result):
         return False
+    if name == "torch" and not is_plain_tensor(result):  # what its compilers trace
+        return False
     xp = namespace(result)
     difference = xp.abs(exact - xp.astype(result, exact.dtype))
     wrapped = xp.any(difference >= 2.0 ** (xp.iinfo(result.dtype).bits - 1))
@@ -470,6 +472,11 @@ def number_like(number: Any, array: Array) -> Any:
             raise TypeError(
                 f"a number of {library(number)} that requires grad can only be combined with "
                 f"values of {library(number)}, got values of {library(array)}; detach it first"
+            )
+        if is_traced(number):
+            raise TypeError(
+                "a number that jax is tracing can only be combined with values of jax, got values "
+                f"of {library(array)}; use `.to(arrays='jax')`"
             )
         number = to_host(number).item()
     if not isinstance(number, complex):

@@ -1,4 +1,4 @@
-"""Batches of other sizes: how often functions are traced, for maps and for padded arrays.
+"""Batches of other sizes: how often functions are traced, for maps as they are and padded.
 
 ``python tests/jax/test_jax_batches.py`` prints the table for 15 sizes.
 """
@@ -13,12 +13,11 @@ import metatensor
 from metatensor import Labels, TensorBlock, TensorMap
 
 jax = pytest.importorskip("jax")
-importlib.import_module("metatensor.jax")
-
 jnp, lax = jax.numpy, jax.lax
 
-#: what arrays are padded to: systems, and their atoms
-N_SYSTEMS, N_ATOMS = 16, 64
+pad_samples = importlib.import_module("metatensor.jax").pad_samples
+#: what maps are padded to
+SIZES = {"system": 20, "atom": 4}
 
 
 # ---- transformations: of a function and the numbers that come in
@@ -89,25 +88,15 @@ def batch(size):
     return np.random.default_rng(size).normal(size=(len(systems), 2)), systems
 
 
-def as_map(values, systems, number):
-    samples = Labels(
-        ["system", "atom"], np.stack([10 * number + systems, np.arange(len(systems))], axis=1)
-    )
-    block = TensorBlock(jnp.asarray(values), samples, [], Labels.range("n", 2))
+def as_map(values, systems):
+    atoms = np.concatenate([np.arange(count) for count in np.bincount(systems)])
+    samples = Labels(["system", "atom"], np.stack([systems, atoms], axis=1))
+    block = TensorBlock(values, samples, [], Labels.range("n", 2))
     return TensorMap(Labels.single(), [block])
 
 
-def sums_of_map(tensor):
+def sums(tensor):
     return metatensor.sum_over_samples(metatensor.multiply(tensor, tensor), "atom")
-
-
-def padded(array, rows, value=0):
-    widths = [(0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)]
-    return np.pad(array, widths, constant_values=value)
-
-
-def sums_of_arrays(values, systems):
-    return jax.ops.segment_sum(values**2, systems, num_segments=N_SYSTEMS)
 
 
 class Traced:
@@ -139,31 +128,34 @@ def array_of(result):
     return jax.tree.leaves(result)[0]
 
 
-def run_on_maps(traced, number, values, systems):
-    return array_of(traced(as_map(values, systems, number)))
+def run_on_maps(traced, tensor):
+    return array_of(traced(tensor.to(arrays="jax")))
 
 
-def run_on_arrays(traced, number, values, systems):
+def run_on_padded(traced, tensor):
     """Pad what goes in, and leave out what the padding gives."""
-    n_rows, n_systems = len(values), len(np.unique(systems))
-    found = array_of(
-        traced(jnp.asarray(padded(values, N_ATOMS)), padded(systems, N_ATOMS, N_SYSTEMS))
-    )
-    of = {N_ATOMS: slice(n_rows), N_SYSTEMS: slice(n_systems)}
-    return found[tuple(of.get(length, slice(None)) for length in found.shape)]
+    found = np.asarray(array_of(traced(pad_samples(tensor, SIZES).to(arrays="jax"))))
+    samples = tensor.block().samples
+    of = {
+        SIZES["system"]: np.unique(samples["system"]),
+        SIZES["system"] * SIZES["atom"]: samples["system"] * SIZES["atom"] + samples["atom"],
+    }
+    for axis, length in enumerate(found.shape):
+        if length in of:
+            found = np.take(found, of[length], axis=axis)
+    return found
 
 
-FORMS = {"maps": (sums_of_map, run_on_maps), "padded arrays": (sums_of_arrays, run_on_arrays)}
+FORMS = {"maps": run_on_maps, "padded maps": run_on_padded}
 
 
 def deviation_and_traces(name, form, n_batches):
     """Return the largest deviation from the formulas, and how often the function is traced."""
-    function, run = FORMS[form]
-    traced, deviations = Traced(name, function), []
+    traced, deviations = Traced(name, sums), []
     for _ in range(2):  # the second time nothing is new
         for number in range(n_batches):
             values, systems = batch(number + 2)
-            found = run(traced, number, values, systems)
+            found = FORMS[form](traced, as_map(values, systems))
             deviations.append(np.abs(found - expected(name, values, systems)).max())
     return max(deviations), traced.traces
 

@@ -61,6 +61,41 @@ def test_jit(any_tensor):
     like_numpy(result, squares_of_systems(any_tensor))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda t: t.keys_to_samples("center_type"),
+        lambda t: t.keys_to_properties(["o3_lambda", "center_type"]),
+        lambda t: t.components_to_properties("m"),
+    ],
+)
+def test_jit_of_methods(make, function):
+    like_numpy(jax.jit(function)(make()), function(make()))
+
+
+def test_numbers_that_are_traced(make):
+    tensor = make()
+    like_numpy(jax.jit(lambda t, number: number * t)(tensor, 2.0), 2.0 * tensor)
+    moved = tensor.to(arrays="jax")
+    derivative = jax.grad(lambda number: norm(number * moved))(3.0)
+    np.testing.assert_allclose(derivative, 6.0 * norm(moved), rtol=1e-12)
+    with pytest.raises(TypeError, match="can only be combined with values of jax, .* of numpy"):
+        jax.jit(lambda number: number * tensor)(2.0)
+
+
+def test_functions_on_the_host(make):
+    """Numbers are known in callbacks."""
+
+    def on_the_host(tensor):
+        return tensor.to(arrays="numpy") * 2
+
+    @jax.jit
+    def function(tensor):
+        return jax.pure_callback(on_the_host, jax.eval_shape(lambda t: t, tensor), tensor) * 3
+
+    like_numpy(function(make()), make() * 6)
+
+
 def test_jit_of_blocks(make):
     block = make().block(0)
     result = jax.jit(lambda block: metatensor.sum_over_samples(block, "atom"))(block)
