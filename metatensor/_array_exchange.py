@@ -175,10 +175,12 @@ def _to_numpy(array: Array, copy: bool | None, dtype: Any = None) -> npt.NDArray
         if dtype is None:
             raise TypeError(
                 f"numpy has no dtype like {array.dtype}; convert the numbers first, such as to "
-                "float32"
+                "float32 or complex64"
             )
         xp = _arrays.namespace(array)
-        array = xp.astype(array, xp.float32)  # which has all numbers of fewer bits
+        is_complex = getattr(array.dtype, "is_complex", False)
+        # which have all numbers of fewer bits
+        array = xp.astype(array, xp.complex64 if is_complex else xp.float32)
     if copy is False and _arrays.library(array) != "numpy":
         try:
             return _arrays.from_dlpack(array, copy=False)

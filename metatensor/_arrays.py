@@ -98,10 +98,10 @@ def as_values(array: Any, copy: bool | None = None) -> Array:
         raise ValueError(
             "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
         )
-    has_shape = hasattr(array, "shape") and not isinstance(array, np.generic)
+    has_shape = hasattr(array, "shape") and not isinstance(array, (np.generic, type))
     if has_shape and is_array(array):
         return array
-    if exports_dlpack(array):
+    if exports_dlpack(array) and not isinstance(array, type):
         return from_dlpack(array, copy)
     if has_shape and (hasattr(array, "__array__") or hasattr(array, "__array_interface__")):
         return np.array(array, copy=copy)
@@ -417,6 +417,8 @@ def wraps(result: Array, exact: Array) -> bool:
     name = library(result)
     if name == "dask" or is_traced(result):
         return False
+    if name == "torch" and not is_plain_tensor(result):  # what its compilers trace
+        return False
     xp = namespace(result)
     difference = xp.abs(exact - xp.astype(result, exact.dtype))
     wrapped = xp.any(difference >= 2.0 ** (xp.iinfo(result.dtype).bits - 1))
@@ -470,6 +472,11 @@ def number_like(number: Any, array: Array) -> Any:
             raise TypeError(
                 f"a number of {library(number)} that requires grad can only be combined with "
                 f"values of {library(number)}, got values of {library(array)}; detach it first"
+            )
+        if is_traced(number):
+            raise TypeError(
+                "a number that jax is tracing can only be combined with values of jax, got values "
+                f"of {library(array)}; use `.to(arrays='jax')`"
             )
         number = to_host(number).item()
     if not isinstance(number, complex):

@@ -105,7 +105,11 @@ def _names(labels: Labels) -> str:
 
 
 def _shape(block: TensorBlock) -> str:
-    return f"with shape {tuple(block.shape)}"
+    """Write the shape, or what trees of torch and jax hold where a block, or its array, was."""
+    values = getattr(block, "_values", block)
+    if not hasattr(values, "shape"):
+        return f"with {type(values).__name__} in place of values"
+    return f"with shape {tuple(values.shape)}"
 
 
 def _title(block: TensorBlock) -> str:
@@ -175,6 +179,8 @@ def _page(kind: str, title: str, lines: Sequence[str]) -> str:
 
 
 def _block_lines(block: TensorBlock, list_rows: bool) -> list[str]:
+    if not hasattr(block, "_samples"):
+        return []
     lines = _horizontal("samples", [block.samples], list_rows)
     if block.components:
         lines += _horizontal("components", block.components, list_rows)

@@ -32,7 +32,6 @@ FLOORS = [
         "block",
         "merge",
         "tensor",
-        "_trees",
         "io",
     ],
     ["operations"],

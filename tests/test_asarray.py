@@ -3,9 +3,12 @@
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import metatensor
 from metatensor import Labels, TensorBlock, TensorMap
@@ -159,7 +162,7 @@ SHARED = [
 def test_memory_is_shared(source, arrays, copy):
     module = require(source)
     require(arrays)
-    values = aligned(NUMBERS) if source == "numpy" else module.asarray(NUMBERS)
+    values = aligned(NUMBERS) if source == "numpy" else module.asarray(aligned(NUMBERS))
     moved = metatensor.asarray(values, arrays, copy=copy)
     assert address(moved) == address(values)
     np.testing.assert_array_equal(np.asarray(moved), NUMBERS)
@@ -220,15 +223,43 @@ def test_layouts(layout, arrays):
         assert (values == before).all()
 
 
-@pytest.mark.parametrize("kind", SOURCES)
-@pytest.mark.parametrize("layout", ["read-only", "reversed", "every other row"])
+@given(st.data())
+def test_any_view_of_any_array(data):
+    """Whatever is shared has the same memory, and what is read-only can not be written to."""
+    arrays = data.draw(st.sampled_from(["torch", "jax"]))
+    require(arrays)
+    shape = data.draw(st.lists(st.sampled_from([0, 1, 2, 5]), max_size=3))
+    dtype = data.draw(st.sampled_from(["?", "i4", ">i4", "f4", "f8", ">f8", "c16"]))
+    values = np.arange(float(np.prod(shape, dtype=int))).reshape(shape).astype(dtype)
+    steps = st.sampled_from([None, -1, 2, -2])
+    values = values[(..., *[slice(None, None, data.draw(steps)) for _ in shape])]
+    values = np.transpose(values, data.draw(st.permutations(range(values.ndim))))
+    values.flags.writeable = data.draw(st.booleans())
+    moved = metatensor.asarray(values, arrays)
+    np.testing.assert_array_equal(np.asarray(moved), values)
+    if values.size and (arrays == "jax" or not values.flags.writeable):
+        assert address(moved) != address(values)
+    with suppress(ValueError):
+        shared = metatensor.asarray(values, arrays, copy=False)
+        np.testing.assert_array_equal(np.asarray(shared), values)
+        if values.size:
+            assert values.flags.writeable
+            assert address(shared) == address(values)
+
+
+@pytest.mark.parametrize(
+    ("layout", "kind"),
+    [
+        (layout, kind)
+        for layout in ("read-only", "reversed", "every other row")
+        for kind in SOURCES
+        # capsules without flags can not be made of what is read-only
+        if (layout, kind) != ("read-only", "legacy")
+    ],
+)
 def test_layouts_of_objects_of_no_library(layout, kind):
     torch = require("torch")
-    values = HARD[layout][0].copy() if layout == "read-only" else HARD[layout][0]
-    if layout == "read-only":
-        values.flags.writeable = False
-        if kind == "legacy":
-            pytest.skip("capsules without flags can not be made of what is read-only")
+    values = HARD[layout][0]
     moved = metatensor.asarray(SOURCES[kind](values), "torch")
     assert isinstance(moved, torch.Tensor)
     np.testing.assert_array_equal(moved.numpy(), values)
@@ -327,6 +358,8 @@ def test_tensors_that_require_grad(arrays, copy):
         ("text", ValueError),
         (None, ValueError),
         (memoryview(b"ab"), ValueError),
+        (np.ndarray, ValueError),
+        (ForNumpy, ValueError),
         (np.array([None, 1.0]), TypeError),
         (np.array(["a"]), TypeError),
         (np.array(["2000-01-01"], dtype="M8[D]"), TypeError),
@@ -417,6 +450,22 @@ def test_dtypes_that_numpy_has_not_in_maps():
     moved = block.to(np.float64, arrays="numpy")
     assert moved.dtype == np.float64
     assert moved.values.tolist() == [[1.0, 2.5]]
+
+
+def test_signs_of_dtypes_that_numpy_has_not():
+    torch, _ = require("torch"), require("jax")
+    source = torch._neg_view(torch.tensor([1.0, 2.0], dtype=torch.bfloat16))
+    assert metatensor.asarray(source, "jax").tolist() == [-1.0, -2.0]
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+def test_complex_numbers_that_numpy_has_not():
+    torch = require("torch")
+    values = torch.tensor([[1.0 + 2.0j]]).to(torch.complex32)
+    block = TensorBlock(values, Labels.single(), [], Labels.single())
+    with pytest.raises(TypeError, match="complex32; convert"):
+        block.to(arrays="numpy")
+    assert block.to(np.complex64, arrays="numpy").values.tolist() == [[1 + 2j]]
 
 
 def test_jax_without_64_bits():

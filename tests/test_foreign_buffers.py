@@ -84,7 +84,7 @@ def module(tmp_path_factory):
         pytest.skip("the headers of Python are not installed")
     compiler = a_compiler("cc", "gcc", "clang")
     library = tmp_path_factory.mktemp("c") / "pair_sums.so"
-    options = ["-std=c11", "-O2", "-fPIC", "-shared", f"-I{headers}", "-Wno-pedantic"]
+    options = ["-std=c11", "-O2", "-fPIC", "-shared", "-isystem", str(headers)]
     options += ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
     compiled(compiler, EXAMPLE, library, *options, "-Wno-missing-field-initializers")
     spec = importlib.util.spec_from_file_location("pair_sums", library)

@@ -196,9 +196,9 @@ static PyObject *numbers_dlpack(PyObject *self, PyObject *args, PyObject *keywor
                                      &max_version, &device, &copy))
         return NULL;
     int major = 0, minor = 0, type = kDLCPU, number = 0;
-    if (max_version != Py_None && !PyArg_ParseTuple(max_version, "ii", &major, &minor))
+    if (max_version != Py_None && !PyArg_Parse(max_version, "(ii)", &major, &minor))
         return NULL;
-    if (device != Py_None && !PyArg_ParseTuple(device, "ii", &type, &number))
+    if (device != Py_None && !PyArg_Parse(device, "(ii)", &type, &number))
         return NULL;
     if (stream != Py_None || type != kDLCPU || copy == Py_True) {
         PyErr_SetString(PyExc_BufferError, "these numbers are in main memory, and not copied");

@@ -275,11 +275,16 @@ cdef class EntryBase:
         return len(self._labels._names)
 
     def __iter__(self):
-        return iter(self._labels._table[self._row])
+        # tensors would be equal to integers, but not the same keys of a dict
+        row = self._labels._table[self._row]
+        return iter(row if self._labels._tensor is None else row.tolist())
 
     def __getitem__(self, index):
+        cdef LabelsBase labels = self._labels
         cdef Py_ssize_t column = column_of(self, index)
-        return cnp.PyArray_ToScalar(<void*> (row_start(self) + column), self._labels._table)
+        if labels._tensor is None:
+            return cnp.PyArray_ToScalar(<void*> (row_start(self) + column), labels._table)
+        return row_start(self)[column]
 
     def __eq__(self, other):
         if not isinstance(other, EntryBase):

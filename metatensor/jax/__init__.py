@@ -16,7 +16,8 @@ except ModuleNotFoundError as error:
 
 from metatensor.jax import _registration
 from metatensor.jax.autograd import attach_gradients, store_gradients
+from metatensor.jax.padding import pad_samples
 
-__all__ = ["attach_gradients", "store_gradients"]
+__all__ = ["attach_gradients", "pad_samples", "store_gradients"]
 
 _registration.register()

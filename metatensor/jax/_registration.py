@@ -7,8 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import jax
-from jax import tree_util
+from jax import export, tree_util
 
 from metatensor import _trees
 from metatensor.block import TensorBlock
@@ -44,7 +43,7 @@ def register() -> None:
         (TensorBlock, _trees.plain_block, _trees.block_of_plain),
         (TensorMap, _trees.plain_map, _trees.map_of_plain),
     ):
-        jax.export.register_pytree_node_serialization(
+        export.register_pytree_node_serialization(
             kind,
             serialized_name=f"metatensor.{kind.__name__}",
             serialize_auxdata=functools.partial(_to_bytes, plain),

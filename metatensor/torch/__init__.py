@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from metatensor import HAS_METATENSOR_OPERATIONS, TensorBlock, TensorMap, __version__
+from metatensor._array_exchange import asarray
 from metatensor._arrays import Array
 from metatensor._checks import MetatensorError, NotEqualError
 from metatensor.labels import LabelsEntry
@@ -26,9 +27,9 @@ from metatensor.torch.about import dtype_name, version
 from metatensor.torch.autograd import attach_gradients, store_gradients
 from metatensor.torch.buffers import BufferMap
 from metatensor.torch.collation import collate
-from metatensor.torch.compilation import compile  # noqa: A004
+from metatensor.torch.compilation import CompiledFunction, compile  # noqa: A004
 from metatensor.torch.creation import block_from_array
-from metatensor.torch.exporting import export
+from metatensor.torch.exporting import ExportedFunction, export
 from metatensor.torch.io import (
     load,
     load_block,
@@ -45,11 +46,15 @@ _ABSENT = ("utils",)
 
 __all__ = [
     "BufferMap",
+    "CompiledFunction",
+    "ExportedFunction",
     "Labels",
     "LabelsEntry",
     "TensorBlock",
     "TensorMap",
+    "asarray",
     "attach_gradients",
+    "block_from_array",
     "collate",
     "compile",
     "dtype_name",

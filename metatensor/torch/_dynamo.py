@@ -92,6 +92,9 @@ _FUNCTIONS = (
     chain_rule.with_chain_rule,
 )
 
+#: functions that return nothing, or raise errors
+_CHECKS = (comparison.allclose_raise, comparison.equal_metadata_raise, comparison.equal_raise)
+
 
 def register() -> None:
     """Tell torch's compilers about Labels and functions; twice does no harm."""
@@ -102,7 +105,8 @@ def register() -> None:
         return
     substitute_in_graph(_arrays.library)(_library)
     substitute_in_graph(_arrays.as_values)(_as_values)
-    _let_pass(comparison.equal_metadata_raise)
+    for check in _CHECKS:
+        _let_pass(check)
     TorchScriptObjectVariable.create = staticmethod(_create)
     OpaqueObjectClassVariable.call_function = _call
     TorchInGraphFunctionVariable._call_nonstrict_traceable_function = _call_function

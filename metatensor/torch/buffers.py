@@ -144,8 +144,8 @@ class BufferMap(torch.nn.Module):
     ) -> None:
         if not self._persistent:
             return
-        there = state_dict.get(f"{prefix}_extra_state")
-        if there is not None and (difference := _difference(self.get_extra_state(), there)):
+        here, name = self.get_extra_state(), f"{prefix}_extra_state"
+        if name in state_dict and (difference := _difference(here, state_dict[name])):
             error_msgs.append(
                 f"the Labels of {prefix[:-1] or 'this BufferMap'} must be those in the state dict, "
                 f"which differ in the {difference}; make the module with a map of the same Labels"
@@ -182,12 +182,14 @@ def _difference(here: Any, there: Any, what: str = "blocks") -> str:
     if isinstance(here, torch.Tensor):
         same = isinstance(there, torch.Tensor) and torch.equal(here.cpu(), there.cpu())
         return "" if same else what
-    if type(here) is not type(there) or (not isinstance(here, str) and len(here) != len(there)):
-        return what
-    if isinstance(here, dict):
-        found = (_difference(here[k], there.get(k), k) for k in here if k != "info")
-    elif isinstance(here, (list, tuple)):
-        found = (_difference(*pair, what) for pair in zip(here, there, strict=True))
-    else:
+    if type(here) is not type(there) or isinstance(here, str):
         return "" if here == there else what
+    if isinstance(here, dict):
+        if here.keys() != there.keys():
+            return what
+        found = (_difference(here[name], there[name], name) for name in here if name != "info")
+    else:
+        if len(here) != len(there):
+            return what
+        found = (_difference(*pair, what) for pair in zip(here, there, strict=True))
     return next(filter(None, found), "")

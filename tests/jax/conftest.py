@@ -76,9 +76,3 @@ def any_tensor(request, make):
     """A map of each shape and dtype."""
     name = request.param
     return make(**SHAPES[name]) if name in SHAPES else make(dtype=DTYPES[name])
-
-
-@pytest.fixture
-def shapes():
-    """Return what `make` takes for maps of each shape."""
-    return SHAPES

@@ -1,5 +1,6 @@
 """Maps as trees: what is a leaf, what is structure, and what reads well."""
 
+import importlib
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import metatensor
 from metatensor import Labels, TensorBlock, TensorMap, testing
 
 jax = pytest.importorskip("jax")
-pytest.importorskip("metatensor.jax")
+importlib.import_module("metatensor.jax")
 
 tree = jax.tree_util
 
@@ -78,6 +79,18 @@ def test_anything_can_be_a_leaf(tensor, leaf):
     for block, other in zip(replaced, tensor, strict=True):
         assert arrays_of(block) == [leaf] * len(arrays_of(other))
         assert block.samples is other.samples
+    if len(tensor):
+        text = f"=> TensorBlock with {type(leaf).__name__} in place of values"
+        assert text in repr(replaced)
+        assert type(leaf).__name__ in replaced._repr_html_()
+        assert f"TensorBlock with {type(leaf).__name__}" in str(replaced.block(0))
+
+
+def test_anything_can_stand_for_a_block(make):
+    replaced = tree.tree_map(len, make(), is_leaf=lambda part: isinstance(part, TensorBlock))
+    assert [*replaced] == [5, 3]
+    assert "=> TensorBlock with int in place of values" in repr(replaced)
+    assert "with int" in replaced._repr_html_()
 
 
 def test_labels_have_no_leaves(make):

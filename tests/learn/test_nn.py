@@ -477,6 +477,8 @@ def test_out_properties():
         key = labels(KEYS.names, [KEYS.values[position].tolist()])
         block = modules(TensorMap(key, [tensor.block(position)])).block()
         assert block.properties == properties[position]
+    with pytest.raises(MetatensorError, match=r"must have the same names, got \['p_0'\]"):
+        modules(tensor)
 
 
 def test_module_map():

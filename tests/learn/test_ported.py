@@ -9,7 +9,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
+TESTS = Path(__file__).parents[1]
+#: what a script needs of the other package, by folder
+NEEDED = {"learn": "metatensor.learn.data", "torch": "metatensor.torch"}
+SCRIPTS = [path for folder in NEEDED for path in sorted((TESTS / folder / "scripts").glob("*.py"))]
 UPSTREAM = os.environ.get("METATENSOR_UPSTREAM_PYTHON")
 
 
@@ -22,9 +25,10 @@ def output_of(python, *arguments):
 @pytest.mark.parametrize("python", [sys.executable, UPSTREAM], ids=["ours", "theirs"])
 def test_output(script, python):
     if python is None:
-        pytest.skip("METATENSOR_UPSTREAM_PYTHON names no interpreter with metatensor-learn")
-    if python == UPSTREAM and output_of(python, "-c", "import metatensor.learn.data").returncode:
-        pytest.skip("the interpreter that METATENSOR_UPSTREAM_PYTHON names has no metatensor-learn")
+        pytest.skip("METATENSOR_UPSTREAM_PYTHON names no interpreter of the other package")
+    needed = NEEDED[script.parents[1].name]
+    if python == UPSTREAM and output_of(python, "-c", f"import {needed}").returncode:
+        pytest.skip(f"the interpreter that METATENSOR_UPSTREAM_PYTHON names has no {needed}")
     done = output_of(python, script)
     assert done.returncode == 0, done.stderr
     assert done.stdout == script.with_suffix(".txt").read_text()

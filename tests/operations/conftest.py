@@ -1,6 +1,7 @@
 """One table of all operations: how each is called, and on what.
 
-Tests with an argument ``any_operation`` run once for every case of the table, those with ``rule``
+Tests with an argument ``any_operation`` run once for every case of the table, those with
+``some_operation`` for one case of each function, or all in the slow tests, those with ``rule``
 for the cases that have gradients, and with ``n_components`` and ``rows`` as well for each number of
 components, and gradient rows for all, some or no samples.
 """
@@ -515,6 +516,10 @@ def pytest_generate_tests(metafunc):
     names = metafunc.fixturenames
     if "any_operation" in names:
         metafunc.parametrize("any_operation", CASES, ids=str)
+    if "some_operation" in names:
+        every = "METATENSOR_ALL_GRADIENTS" in os.environ
+        firsts = {case.name: case for case in reversed(CASES)}
+        metafunc.parametrize("some_operation", CASES if every else firsts.values(), ids=str)
     if "rule" in names and "n_components" in names:
         every = "slow" not in names or "METATENSOR_ALL_GRADIENTS" in os.environ
         metafunc.parametrize(("rule", "n_components", "rows"), list(combinations(every)))

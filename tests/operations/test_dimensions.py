@@ -200,7 +200,7 @@ def test_bug_maps_backed_by_torch():
         (2**31, "`values` must fit in int32, got 2147483648"),
         (-(2**70), "must fit in int32"),
         (np.array([1, 2, 3]), "one value for each of the 2 entries, got 3"),
-        (np.array([[1, 2]]), "must be a 1-D numpy array"),
+        (np.array([[1, 2]]), "must be a 1-D array"),
         (np.array([1, 2**40]), "Labels hold 32-bit integers, .* got 1099511627776"),
     ],
 )

@@ -188,6 +188,13 @@ def test_other_structures_are_refused(change):
         BufferMap(make_map()).load_state_dict(other.state_dict())
 
 
+@pytest.mark.parametrize("wrong", [None, {}, {"keys": 3}, {"keys": 3, "blocks": [], "info": {}}])
+def test_states_that_are_none_are_refused(wrong):
+    module = BufferMap(make_map())
+    with pytest.raises(RuntimeError, match="Labels of this BufferMap must"):
+        module.load_state_dict({**module.state_dict(), "_extra_state": wrong})
+
+
 def test_incomplete_state_dicts_are_refused():
     model = Model(make_map())
     for name in ("shift.block_1", "shift._extra_state"):
@@ -286,6 +293,21 @@ def test_beside_modules_with_labelled_buffers():
     module = Both().double()
     module.load_state_dict(through_file(Both().double().state_dict()))
     assert module.types == Labels.range("type", 2)
+
+
+def test_data_parallel_modules(tmp_path):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1
+    )
+    try:
+        tensor = make_map()
+        model = torch.nn.parallel.DistributedDataParallel(Model(tensor))
+        assert model(tensor) == tensor + tensor
+        names = [f"module.shift.{name}" for name in NAMES]
+        assert list(model.state_dict()) == ["module.weight", *names, "module.shift._extra_state"]
+        model.load_state_dict(through_file(model.state_dict()))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 # ---- batches

@@ -185,9 +185,12 @@ class ModuleMap(Module):
         """
         _checks.require_type(tensor, TensorMap, "tensor")
         modules, properties = list(self.module_list), self._out_properties
+        positions = self._positions(tensor._keys)
+        if properties is not None:
+            _check_names([properties[position] for position in positions])
         parts = [
             (block, modules[position], None if properties is None else properties[position], rule)
-            for block, position in zip(tensor._blocks, self._positions(tensor._keys))
+            for block, position in zip(tensor._blocks, positions)
         ]
         result = assemble(tensor._keys, parts, _on_block)
         if len({(b._properties._names, b._values.dtype) for b in result._blocks}) > 1:
@@ -222,7 +225,8 @@ def _on_block(
         )
     values: torch.Tensor = module(given)
     if properties is None:
-        properties = Labels.range("_", values.shape[-1] if values.ndim else 0)
+        size = values.shape[-1] if values.ndim else 0
+        properties = block._properties._like(Labels.range("_", size)._table, ("_",))
     _check_shape(values, given.shape[:-1], block, properties)
     gradients = {}
     if block._gradients:
@@ -234,6 +238,15 @@ def _on_block(
                 derivative, gradient._samples, gradient._components, properties
             )
     return TensorBlock._of(values, block._samples, block._components, properties, gradients)
+
+
+def _check_names(properties: Sequence[Labels]) -> None:
+    for labels in properties:
+        if labels._names != properties[0]._names:
+            _checks.invalid(
+                "the `out_properties` of the blocks of one map must have the same names, got "
+                f"{properties[0].names} and {labels.names}"
+            )
 
 
 def _check_shape(
