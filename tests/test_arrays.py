@@ -326,7 +326,13 @@ def test_target_knows_torch_and_jax():
     assert (target.device, target.dtype) == (jax.devices()[0], jax.numpy.float16)
 
 
-@pytest.mark.parametrize("value", [3, 1.0, [], (), True, object(), int.__add__, dict, NUMBERS])
+def test_target_of_what_is_there():
+    assert _array_conversion.parse_target(True).non_blocking is True
+    target = _array_conversion.parse_target(NUMBERS, copy=True)
+    assert target == _array_conversion.Target(NUMBERS.dtype, "cpu", copy=True)
+
+
+@pytest.mark.parametrize("value", [3, 1.0, [], (), object(), int.__add__, dict])
 def test_target_refuses(value):
     with pytest.raises(TypeError, match="takes a device or a dtype"):
         _array_conversion.parse_target(value)

@@ -452,6 +452,12 @@ def test_dtypes_that_numpy_has_not_in_maps():
     assert moved.values.tolist() == [[1.0, 2.5]]
 
 
+def test_signs_of_dtypes_that_numpy_has_not():
+    torch, _ = require("torch"), require("jax")
+    source = torch._neg_view(torch.tensor([1.0, 2.0], dtype=torch.bfloat16))
+    assert metatensor.asarray(source, "jax").tolist() == [-1.0, -2.0]
+
+
 @pytest.mark.filterwarnings("ignore:ComplexHalf")
 def test_complex_numbers_that_numpy_has_not():
     torch = require("torch")

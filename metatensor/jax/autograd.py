@@ -27,10 +27,10 @@ __all__ = ["attach_gradients", "store_gradients"]
 def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     r"""Make values functions of parameters, whose derivatives are the stored gradients.
 
-    Gradients: those with the names of the parameters are what jax follows from here on, and not
-    stored in the result; others are kept. For values :math:`A_{icp}` with the gradient
-    :math:`G_{(i,e)dcp} = \partial A_{icp} / \partial x_{ed}`, tangents :math:`t` of the parameters
-    push forward to
+    Gradients: those with the names of the parameters are what jax follows from here on. The result
+    stores none, others are left out: how they depend on the parameters is not known. For values
+    :math:`A_{icp}` with the gradient :math:`G_{(i,e)dcp} = \partial A_{icp} / \partial x_{ed}`,
+    tangents :math:`t` of the parameters push forward to
 
     .. math::
 
@@ -76,7 +76,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     See Also
     --------
     store_gradients : the other way round
-    metatensor.torch.autograd.attach_gradients : the same for torch
+    metatensor.torch.attach_gradients : the same for torch
 
     References
     ----------
@@ -87,7 +87,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     >>> import jax
     >>> import jax.numpy as jnp
     >>> from metatensor import Labels, TensorBlock
-    >>> from metatensor.jax.autograd import attach_gradients
+    >>> from metatensor.jax import attach_gradients
     >>> systems, one = Labels.range("system", 2), Labels.single()
     >>> block = TensorBlock(jnp.array([[4.0], [9.0]]), systems, [], one)
     >>> gradient = TensorBlock(jnp.array([[4.0], [6.0]]), Labels.range("sample", 2), [], one)
@@ -101,7 +101,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
 
     """
     blocks = _parameters.parameter_blocks(parameters, "jax")
-    return _parameters.attach(tensor, blocks, _attach, _tie)
+    return _parameters.attach(tensor, blocks, _attach)
 
 
 def _attach(values: Array, links: list[Link]) -> Array:
@@ -118,12 +118,13 @@ def _attach(values: Array, links: list[Link]) -> Array:
         for position, link in enumerate(links):
             parameter = parameters[position]
             if not _is_zero(of_parameters[position]):
-                known = _tie(of_parameters[position], parameters)
-                result = result + _product(known, gradients[position], link, values.shape)
+                # tangents are linear, and have no rules: what they are multiplied with is tied
+                known = _tie(gradients[position], parameters)
+                result = result + _product(of_parameters[position], known, link, values.shape)
             if not _is_zero(of_gradients[position]):  # zero, but not its derivatives
                 distance = parameter - jax.lax.stop_gradient(parameter)
                 result = result + _product(distance, of_gradients[position], link, values.shape)
-        return values, result
+        return attached(*primals), result
 
     attached.defjvp(push, symbolic_zeros=True)
     return attached(values, [link.gradient for link in links], [link.parameter for link in links])
@@ -152,7 +153,7 @@ def _push_tied(primals: Any, tangents: Any) -> tuple[Array, Array]:
     of_array, of_parameters = tangents
     if not all(map(_is_zero, of_parameters)):
         raise NotImplementedError(_parameters.NOT_STORED)
-    return primals[0], jnp.zeros_like(primals[0]) if _is_zero(of_array) else of_array
+    return _tie(*primals), jnp.zeros_like(primals[0]) if _is_zero(of_array) else of_array
 
 
 _tie.defjvp(_push_tied, symbolic_zeros=True)
@@ -225,7 +226,7 @@ def store_gradients(
     --------
     >>> import jax.numpy as jnp
     >>> from metatensor import Labels, TensorBlock
-    >>> from metatensor.jax.autograd import store_gradients
+    >>> from metatensor.jax import store_gradients
     >>> systems, one = Labels.range("system", 2), Labels.single()
     >>> lengths = TensorBlock(jnp.array([[2.0], [3.0]]), systems, [], one)
     >>> def areas(parameters):
@@ -285,7 +286,7 @@ def _run(
             return [pulled[inputs[id(one)]] for one in chosen]
 
         if n_colours * n_entries == 0:
-            return [jnp.zeros((0, *array.shape), array.dtype) for array in chosen]
+            return [jnp.zeros_like(array, shape=(0,) + array.shape) for array in chosen]
         passes = jnp.arange(n_colours * n_entries)
         derivatives: list[Array] = jax.vmap(run)(passes // n_entries, passes % n_entries)
         return derivatives

@@ -30,19 +30,17 @@ from metatensor.operations.reductions import *
 from metatensor.operations.selection import *
 from metatensor.operations.sorting import *
 
-_THEMES = [
-    checks,
-    comparison,
-    creation,
-    dimensions,
-    elementwise,
-    gradients,
-    joining,
-    linalg,
-    memory,
-    products,
-    reductions,
-    selection,
-    sorting,
-]
-__all__ = ["record_history", *(name for theme in _THEMES for name in theme.__all__)]
+__all__ = ["record_history"]
+__all__ += checks.__all__
+__all__ += comparison.__all__
+__all__ += creation.__all__
+__all__ += dimensions.__all__
+__all__ += elementwise.__all__
+__all__ += gradients.__all__
+__all__ += joining.__all__
+__all__ += linalg.__all__
+__all__ += memory.__all__
+__all__ += products.__all__
+__all__ += reductions.__all__
+__all__ += selection.__all__
+__all__ += sorting.__all__

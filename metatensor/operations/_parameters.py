@@ -42,8 +42,6 @@ class Link(NamedTuple):
 
 #: makes values depend on parameters through the links, and nothing else
 Attach = Callable[[Array, list[Link]], Array]
-#: makes an array depend on parameters in a way that is not known
-Tie = Callable[[Array, list[Array]], Array]
 #: returns derivatives of values with respect to arrays, one (n_passes, *shape of the array) each,
 #: given the number of the pass of each sample: a pass is a sum over its samples, for one entry
 Differentiate = Callable[[Array, list[Array], Positions, int], Sequence[Array]]
@@ -107,25 +105,17 @@ def _require_alike(block: TensorBlock, name: str, parameter: TensorBlock) -> Non
 # ---- stored gradients of which values become functions
 
 
-def attach(tensor: Tensor, blocks: dict[str, TensorBlock], function: Attach, tie: Tie) -> Tensor:
-    """Make values functions of parameters, through gradients that are left out of the result."""
-    return on_blocks(_attach_block, tensor, blocks, function, tie)
+def attach(tensor: Tensor, blocks: dict[str, TensorBlock], function: Attach) -> Tensor:
+    """Make values functions of parameters, without stored gradients."""
+    return on_blocks(_attach_block, tensor, blocks, function)
 
 
 def _attach_block(
-    block: TensorBlock, parameters: dict[str, TensorBlock], function: Attach, tie: Tie
+    block: TensorBlock, parameters: dict[str, TensorBlock], function: Attach
 ) -> TensorBlock:
-    if not parameters:
-        return block
-    arrays = [parameter._values for parameter in parameters.values()]
     links = [_link(block, name, parameter) for name, parameter in parameters.items()]
-    kept = {
-        name: gradient._map(lambda array: tie(array, arrays))
-        for name, gradient in block._gradients.items()
-        if name not in parameters
-    }
-    values = function(block._values, links)
-    return TensorBlock._of(values, block._samples, block._components, block._properties, kept)
+    values = function(block._values, links) if links else block._values
+    return TensorBlock._of(values, block._samples, block._components, block._properties)
 
 
 def _link(block: TensorBlock, name: str, parameter: TensorBlock) -> Link:

@@ -54,6 +54,7 @@ __all__ = [
     "TensorMap",
     "asarray",
     "attach_gradients",
+    "block_from_array",
     "collate",
     "compile",
     "dtype_name",

@@ -50,6 +50,7 @@ from metatensor.operations import (
     sorting,
 )
 from metatensor.tensor import TensorMap
+from metatensor.torch.autograd import attach_gradients
 
 _CONSTANTS = (Labels, LabelsEntry)
 
@@ -87,6 +88,7 @@ _FUNCTIONS = (
     Labels.empty,
     Labels.range,
     _checks.first_column_range,
+    attach_gradients,
     chain_rule.with_chain_rule,
 )
 

@@ -19,6 +19,7 @@ import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.function import BackwardCFunction
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -82,9 +83,20 @@ class Recording(NamedTuple):
     recipe: Recipe
     captured: list[torch.Tensor]
     sizes: tuple[int, ...]
-    #: the leaves of the result, those that are arrays are to be replaced
+    #: the leaves of the result, None for those that are arrays
     constants: list[Any]
     structure: pytree.TreeSpec
+    #: the modules that were called, with what they were like
+    modules: dict[torch.nn.Module, tuple[Any, ...]]
+
+    def is_valid(self) -> bool:
+        """Tell whether modules still are as they were, but for the numbers in their arrays."""
+        return all(_likeness(module) == before for module, before in self.modules.items())
+
+    def plans(self) -> list[torch.Tensor]:
+        """Return what is captured and belongs to no module."""
+        known = {id(array) for module in self.modules for array in _arrays_of(module)}
+        return [array for array in self.captured if id(array) not in known]
 
 
 class Recorder:
@@ -130,6 +142,12 @@ class Recorder:
         with self._lock:
             tape = _Tape(self._mode, self._name)
             fakes = [tape.add_input(array) for array in arrays]
+            modules: dict[torch.nn.Module, tuple[Any, ...]] = {}
+
+            def note(module: torch.nn.Module, args: Any) -> None:
+                modules.setdefault(module, _likeness(module))
+
+            handle = register_module_forward_pre_hook(note)
             try:
                 with tape, _Detaching(tape):
                     result = function(fakes)
@@ -142,10 +160,14 @@ class Recorder:
                 if "numpy() is not supported for tensor subclasses" not in str(error):
                     raise
                 self._refuse_numbers(error)
+            finally:
+                handle.remove()
             leaves, structure = pytree.tree_flatten(result)
             outputs = tuple([self._output(leaf, tape) for leaf in leaves])
             recipe = Recipe(len(fakes), len(tape.captured), tuple(tape.steps), outputs)
-            return Recording(recipe, tape.captured, tuple(tape.sizes), leaves, structure)
+            constants = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+            sizes = tuple(tape.sizes)
+            return Recording(recipe, tape.captured, sizes, constants, structure, modules)
 
     def _output(self, leaf: Any, tape: _Tape) -> Array | Captured | None:
         if isinstance(leaf, torch.Tensor):
@@ -330,6 +352,15 @@ _DETACHING = {
     torch.detach,
     torch.detach_,
 }
+
+
+def _likeness(module: torch.nn.Module) -> tuple[Any, ...]:
+    """Return whether a module trains, and which arrays it has, itself and not in its parts."""
+    return (module.training, *map(id, _arrays_of(module)))
+
+
+def _arrays_of(module: torch.nn.Module) -> list[torch.Tensor | None]:
+    return [*module._parameters.values(), *module._buffers.values()]
 
 
 def _is_integer(array: torch.Tensor) -> bool:

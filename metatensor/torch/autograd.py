@@ -27,8 +27,9 @@ _HINT = (
 def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     r"""Make values functions of parameters, whose derivatives are the stored gradients.
 
-    Gradients: those with the names of the parameters are what torch follows from here on, and not
-    stored in the result; others are kept. For values :math:`A_{icp}` with the gradient
+    Gradients: those with the names of the parameters are what torch follows from here on. The
+    result stores none, others are left out: how they depend on the parameters is not known. For
+    values :math:`A_{icp}` with the gradient
     :math:`G_{(i,e)dcp} = \partial A_{icp} / \partial x_{ed}`, a function :math:`L(A)` has the
     derivatives, exact as the stored gradient is,
 
@@ -81,6 +82,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     --------
     store_gradients : the other way round
     metatensor.learn.nn.ChainRule : stored gradients through a module, to stored gradients
+    metatensor.jax.attach_gradients : the same for jax
 
     References
     ----------
@@ -90,7 +92,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
     --------
     >>> import torch
     >>> from metatensor import Labels, TensorBlock
-    >>> from metatensor.torch.autograd import attach_gradients
+    >>> from metatensor.torch import attach_gradients
     >>> systems, one = Labels.range("system", 2), Labels.single()
     >>> block = TensorBlock(torch.tensor([[4.0], [9.0]]), systems, [], one)
     >>> gradient = TensorBlock(
@@ -106,9 +108,7 @@ def attach_gradients(tensor: Tensor, parameters: Parameters) -> Tensor:
 
     """
     blocks = _parameters.parameter_blocks(parameters, "torch")
-    return _parameters.attach(
-        tensor, blocks, _attach, lambda array, marks: _tie(array, _marks(marks))
-    )
+    return _parameters.attach(tensor, blocks, _attach)
 
 
 def _attach(values: torch.Tensor, links: list[Link]) -> torch.Tensor:
@@ -321,7 +321,7 @@ def store_gradients(
     --------
     >>> import torch
     >>> from metatensor import Labels, TensorBlock
-    >>> from metatensor.torch.autograd import store_gradients
+    >>> from metatensor.torch import store_gradients
     >>> systems, one = Labels.range("system", 2), Labels.single()
     >>> lengths = TensorBlock(torch.tensor([[2.0], [3.0]]), systems, [], one)
     >>> def areas(parameters):

@@ -22,8 +22,9 @@ from metatensor.torch._recording import (
     Recording,
 )
 
-#: recordings that are kept, one for each set of Labels: those used last
+#: recordings that are kept, one for each set of Labels: those used last, and what they may take
 _MOST_RECORDINGS = 256
+_MOST_BYTES = 1 << 28
 #: graphs that are compiled for one function
 _MOST_GRAPHS = 8
 #: versions of a graph for arrays with lengths of 0 and 1, which torch compiles apart
@@ -81,13 +82,14 @@ def compile(  # noqa: A001
 
     Notes
     -----
-    What the function does must be determined by its arguments. Modules it refers to may change
-    their parameters, their buffers and whether they train; other variables are taken as they are
-    when the function runs.
+    What the function does must be determined by its arguments. Modules that it calls may change
+    their parameters, their buffers and whether they train, and numbers in variables may change;
+    other things around it are taken as they are when it runs.
 
     A new set of Labels costs one run of the function, and about a tenth of a millisecond for each
     operation on arrays. This pays if batches come again, as they do if they are the same in each
-    epoch, or if arrays are large. The last 256 sets are remembered.
+    epoch, or if arrays are large. The last 256 sets are remembered, or fewer
+    if their index arrays are large.
 
     If the sequence of operations depends on Labels, there is one graph for each; after eight, the
     function runs as it is. Arrays with a length of 0 or 1 are compiled apart by torch, at most four
@@ -197,7 +199,8 @@ class CompiledFunction:
         self._name = name_of(function)
         self._options = options
         self._recorder = Recorder(self._name)
-        self._recordings: OrderedDict[Any, Recording] = OrderedDict()
+        self._recordings: OrderedDict[Any, list[Recording]] = OrderedDict()
+        self._n_bytes = 0
         self._graphs: dict[Recipe, _Graph] = {}
         self._n_recordings = 0
 
@@ -226,13 +229,19 @@ class CompiledFunction:
 
     def _recording(self, call: Call) -> Recording:
         key = (*call.key(), *_state(self.function))
-        recording = self._recordings.pop(key, None)
+        variants = self._recordings.pop(key, [])
+        recording = next((found for found in variants if found.is_valid()), None)
         if recording is None:
             recording = call.record(self.function, self._recorder)
             self._n_recordings += 1
-            if len(self._recordings) >= _MOST_RECORDINGS:
-                self._recordings.popitem(last=False)
-        self._recordings[key] = recording
+            self._n_bytes += _n_bytes(recording)
+            variants.append(recording)
+        self._recordings[key] = variants
+        while len(self._recordings) > 1 and (
+            len(self._recordings) > _MOST_RECORDINGS or self._n_bytes > _MOST_BYTES
+        ):
+            _, forgotten = self._recordings.popitem(last=False)
+            self._n_bytes -= sum(map(_n_bytes, forgotten))
         return recording
 
     def _run_as_it_is(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -258,7 +267,9 @@ class _Graph:
         self._varying = varying
         self._fixed = sorted({*range(len(self._sizes))}.difference(varying))
         self._graph = _replay.as_graph(self._recipe, self._sizes, varying)
-        self._compiled = torch.compile(self._graph, fullgraph=True, dynamic=True, **self._options)
+        self._compiled = torch.compile(
+            self._graph.forward, fullgraph=True, dynamic=True, **self._options
+        )
         self._patterns.clear()
 
     def run(self, arrays: list[torch.Tensor], recording: Recording) -> list[torch.Tensor]:
@@ -296,29 +307,24 @@ def _state(function: Callable[..., Any]) -> Iterator[Any]:
     yield torch.get_default_dtype()
     for device in ("cpu", "cuda"):
         yield torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
-    for value in around(function):
-        if isinstance(value, torch.nn.Module):
-            for module in value.modules():
-                yield module.training
-                yield from map(id, module._parameters.values())
-                yield from map(id, module._buffers.values())
-        elif isinstance(value, CONSTANTS):
+    for value in _around(function):
+        if isinstance(value, CONSTANTS):
             yield _kind(value)
 
 
-def around(function: Callable[..., Any]) -> Iterator[Any]:
-    """Yield what a function is, is bound to, and finds in the variables around it."""
-    yield function
-    if isinstance(function, functools.partial):
-        yield from around(function.func)
-        return
-    yield getattr(function, "__self__", None)
+def _around(function: Callable[..., Any]) -> Iterator[Any]:
+    """Yield what a function finds in the variables around it, None for those without a value."""
     plain = getattr(function, "__func__", function)
     for cell in getattr(plain, "__closure__", None) or ():
         try:
             yield cell.cell_contents
-        except ValueError:  # of a variable without a value
+        except ValueError:
             yield None
     variables = getattr(plain, "__globals__", {})
     for name in getattr(getattr(plain, "__code__", None), "co_names", ()):
         yield variables.get(name)
+
+
+def _n_bytes(recording: Recording) -> int:
+    """Return the memory that is only there for the Labels of a recording."""
+    return sum([array.nbytes for array in recording.plans()])

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from metatensor import _checks
 from metatensor.torch import _replay
 from metatensor.torch._recording import Recorder, Recording
-from metatensor.torch.compilation import Call, around, name_of, result_of
+from metatensor.torch.compilation import Call, name_of, result_of
 
 #: name of the description in a file of a program
 DESCRIPTION = "metatensor.json"
@@ -66,7 +66,7 @@ def export(
     >>> exported(batch(5)).block().values
     tensor([[5., 5.]])
     >>> [array["name"] for array in exported.description["inputs"]]
-    ['input_0', 'plan_0']
+    ['input_0', 'plan_0', 'size_0']
 
     """
     if not isinstance(args, tuple):
@@ -100,7 +100,7 @@ class ExportedFunction:
         self._recorder = Recorder(self._name)
         call = Call.of(args, kwargs, self._name)
         self._recording = call.record(function, self._recorder)
-        self._constants = {id(tensor): name for name, tensor in _constants(function)}
+        self._constants = {id(tensor): name for name, tensor in _constants(self._recording)}
         inputs = self._inputs(call, self._recording)
         self._example = [_shape(value) for value in inputs]
         dynamic = [
@@ -233,12 +233,14 @@ class _Program(torch.nn.Module):
         return made
 
 
-def _constants(function: Callable[..., Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield parameters and buffers of the modules that a function refers to, by a flat name."""
-    for number, module in enumerate(v for v in around(function) if isinstance(v, torch.nn.Module)):
-        named = (*module.named_parameters(), *module.named_buffers())
-        for name, tensor in named:
-            yield f"module_{number}_{name.replace('.', '_')}", tensor
+def _constants(recording: Recording) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield parameters and buffers of the modules that were called, by a flat name."""
+    seen = set()
+    for number, module in enumerate(recording.modules):
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield f"module_{number}_{name.replace('.', '_')}", tensor
 
 
 def _shape(value: torch.Tensor | int) -> tuple[int | str, ...] | str:

@@ -12,6 +12,7 @@ import torch
 import metatensor
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.learn import nn
+from metatensor.torch import compilation
 from metatensor.torch.compilation import compile
 from metatensor.torch.exporting import DESCRIPTION, export
 
@@ -350,6 +351,49 @@ def test_modules_that_train():
     assert int(model[0].num_batches_tracked) == 3
     model.eval()
     assert_same(compiled(array), reference.eval()(array))
+
+
+def test_modules_behind_other_functions():
+    dropout = torch.nn.Dropout(0.5)
+    parts = {"dropout": dropout}
+
+    def helper(array):
+        return parts["dropout"](array)
+
+    compiled = compile(lambda array: helper(array), backend="aot_eager")
+    array = torch.ones(1000)
+    for _ in range(2):
+        dropout.train()
+        assert 300 < (compiled(array) == 0).sum() < 700
+        dropout.eval()
+        assert_same(compiled(array), array)
+    assert compiled.n_recordings == 2
+
+
+def test_recordings_are_forgotten(monkeypatch):
+    monkeypatch.setattr(compilation, "_MOST_RECORDINGS", 3)
+    compiled = compile(FUNCTIONS["sum_over_samples"], backend="eager")
+    for n in (4, 5, 6, 4, 7, 4, 5):
+        compiled(batch(n))
+    assert compiled.n_recordings == 5
+    monkeypatch.setattr(compilation, "_MOST_BYTES", 1)
+    for n in (4, 4, 5):
+        assert_same(compiled(batch(n)), metatensor.sum_over_samples(batch(n), "atom"))
+    assert compiled.n_recordings == 6
+
+
+def test_transforms_inside_and_outside():
+    weight = torch.rand(P, P, dtype=torch.float64)
+
+    def inside(array):
+        return torch.func.vmap(torch.func.jacrev(lambda row: torch.tanh(weight @ row)))(array)
+
+    array = torch.rand(5, P, dtype=torch.float64)
+    compiled = compile(inside, backend="aot_eager")
+    for n in (5, 6, 7):
+        array = torch.rand(n, P, dtype=torch.float64)
+        assert_same(compiled(array), inside(array))
+    assert compiled.n_graphs == 1
 
 
 FACTOR = 2.0

@@ -15,7 +15,18 @@ import metatensor.torch as mts
 from metatensor.torch import Labels, TensorBlock, TensorMap
 
 #: what is of the package alone, of other subjects than torch's, or not the same on purpose
-ELSEWHERE = {"datasets", "o3", "sklearn", "testing", "torch", "block", "labels", "merge", "tensor"}
+ELSEWHERE = {
+    "datasets",
+    "jax",
+    "o3",
+    "sklearn",
+    "testing",
+    "torch",
+    "block",
+    "labels",
+    "merge",
+    "tensor",
+}
 DIFFERENT = {
     "Labels",
     "block_from_array",

@@ -1,4 +1,7 @@
 """What :mod:`metatensor.learn.data` has."""
 
+from metatensor.learn import data
 from metatensor.learn.data import *
-from metatensor.learn.data import __all__ as __all__
+
+__all__: list[str] = []
+__all__ += data.__all__

@@ -1,4 +1,7 @@
 """What :mod:`metatensor.learn.nn` has."""
 
+from metatensor.learn import nn
 from metatensor.learn.nn import *
-from metatensor.learn.nn import __all__ as __all__
+
+__all__: list[str] = []
+__all__ += nn.__all__
