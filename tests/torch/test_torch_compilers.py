@@ -17,7 +17,7 @@ pytest.importorskip("metatensor.torch._dynamo", exc_type=ImportError)
 import torch._dynamo.testing
 from torch.utils._pytree import tree_leaves, tree_map
 
-import metatensor
+import metatensor.torch
 from metatensor import Labels, TensorBlock, TensorMap, testing
 from metatensor.learn import nn
 from metatensor.learn.data.loading import DataLoader
@@ -407,6 +407,53 @@ def test_values_changed_in_place():
     assert torch.equal(result.block(0).values, tensor.block(0).values)
 
 
+def with_info(text):
+    tensor = made()
+    tensor.set_info("source", text)
+    return tensor
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: with_info("one"),
+        lambda: with_info("two"),
+        lambda: made(gradients=False),
+        lambda: made(3),
+        lambda: made().to(torch.float32),
+        lambda: made().keys_to_samples("type"),
+        lambda: metatensor.rename_dimension(made(), "properties", "n", "p"),
+    ],
+)
+def test_what_changes_is_noticed(change):
+    def function(tensor):
+        return metatensor.sum_over_properties(2 * tensor, tensor.property_names)
+
+    whole = Compiled(function)
+    for tensor in (made(), change(), made()):
+        alike(whole(tensor), function(tensor))
+    assert whole.count == 2
+
+
+def test_attached_gradients():
+    block = made().block(0)
+    atoms = Labels(["system", "atom"], np.array([[0, 0], [1, 0]]))
+    xyz, one = [Labels.range("xyz", 3)], Labels.single()
+
+    def function(block, positions):
+        parameter = TensorBlock(positions, atoms, xyz, one)
+        attached = metatensor.torch.attach_gradients(block, {"positions": parameter})
+        return (attached.values**2).sum()
+
+    gradients = []
+    for run in (function, Compiled(function)):
+        positions = torch.ones(2, 3, 1, dtype=torch.float64, requires_grad=True)
+        run(block, positions).backward()
+        gradients.append(positions.grad)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].abs().max() > 0
+
+
 def test_too_many_labels():
     function = Compiled(lambda tensor: 2.0 * tensor)
     with torch._dynamo.config.patch(recompile_limit=2):
@@ -425,13 +472,54 @@ def test_too_many_labels():
         ),
         (lambda tensor: metatensor.sum_over_samples(tensor, "nothing"), "nothing"),
         (lambda tensor: metatensor.equal(tensor, tensor), "not known"),
-        (lambda tensor: Labels(["n"], tensor.block(0).values.int()), "Make the Labels outside"),
         (lambda tensor: tensor.block(type=7), "no block matches"),
     ],
 )
 def test_errors_say_what_is_wrong(function, message):
     with pytest.raises(Exception, match=message):
         Compiled(function)(made())
+
+
+def filled(tensor):
+    table = torch.zeros((3, 1), dtype=torch.int32)
+    table[0] += 2
+    return Labels(["n"], table)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (filled, "changed in place"),
+        (lambda tensor: Labels(["n"], torch.randperm(5)[:, None]), "they are random"),
+        (lambda tensor: Labels(["n"], tensor.block(0).values.int()), "computed from values"),
+    ],
+)
+def test_numbers_of_labels_that_are_not_constant(function, message):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=message):
+        Compiled(function)(made())
+
+
+ANOTHER_TORCH = """
+import torch._dynamo
+del torch._dynamo.nonstrict_trace
+import metatensor.torch
+from metatensor import Labels, TensorBlock, TensorMap
+one = Labels.single()
+tensor = TensorMap(one, [TensorBlock(torch.tensor([[3.0]]), one, [], one)])
+assert torch.utils._pytree.tree_leaves({"a": tensor, "b": one}) == [3.0]
+gradient = torch.func.grad(lambda tensor: (tensor * tensor).block().values.sum())(tensor)
+assert gradient.block().values == 6
+class Twice(torch.nn.Module):
+    def forward(self, tensor, labels):
+        return 2 * tensor
+program = torch.export.export(Twice(), (tensor, one), strict=False)
+assert program.module()(tensor, one).block().values == 6
+"""
+
+
+def test_without_private_names():
+    """Another torch, which has not all the names that compiling needs."""
+    subprocess.run([sys.executable, "-c", ANOTHER_TORCH], check=True)
 
 
 def test_threads():
