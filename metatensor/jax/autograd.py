@@ -268,25 +268,27 @@ def _run(
     found = on_blocks(lambda block: block._map(lambda _: next(known)), results[0])
     if isinstance(found, TensorMap):
         found._info = results[0].info()
-    outputs = {id(block._values): position for position, block in enumerate(_blocks_of(found))}
-    inputs = {id(array): position for position, array in enumerate(parameters)}
+    outputs = {id(block): position for position, block in enumerate(_blocks_of(found))}
+    inputs = list(blocks)
 
     def differentiate(
-        values_of_block: Array, chosen: list[Array], colours: Positions, n_colours: int
+        block: TensorBlock, chosen: list[str], colours: Positions, n_colours: int
     ) -> list[Array]:
-        n_entries, n_rows = math.prod(values_of_block.shape[1:]), len(colours)
+        like = block._values
+        n_entries = math.prod(like.shape[1:])
 
         def run(colour: Array, entry: Array) -> list[Array]:
             """Pull back a one for an entry of all samples of one colour."""
             rows, columns = colours == colour, jnp.arange(n_entries) == entry
-            ones = (rows[:, None] & columns).reshape(n_rows, *values_of_block.shape[1:])
             cotangents = [jnp.zeros_like(other) for other in values]
-            cotangents[outputs[id(values_of_block)]] = ones.astype(values_of_block.dtype)
+            ones = (rows[:, None] & columns).reshape(like.shape).astype(like.dtype)
+            cotangents[outputs[id(block)]] = ones
             pulled: list[Array] = pull(cotangents)[0]
-            return [pulled[inputs[id(one)]] for one in chosen]
+            return [pulled[inputs.index(name)] for name in chosen]
 
         if n_colours * n_entries == 0:
-            return [jnp.zeros_like(array, shape=(0,) + array.shape) for array in chosen]
+            given = [blocks[name]._values for name in chosen]
+            return [jnp.zeros_like(one, shape=(0,) + one.shape) for one in given]
         passes = jnp.arange(n_colours * n_entries)
         derivatives: list[Array] = jax.vmap(run)(passes // n_entries, passes % n_entries)
         return derivatives

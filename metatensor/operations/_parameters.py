@@ -42,9 +42,10 @@ class Link(NamedTuple):
 
 #: makes values depend on parameters through the links, and nothing else
 Attach = Callable[[Array, list[Link]], Array]
-#: returns derivatives of values with respect to arrays, one (n_passes, *shape of the array) each,
-#: given the number of the pass of each sample: a pass is a sum over its samples, for one entry
-Differentiate = Callable[[Array, list[Array], Positions, int], Sequence[Array]]
+#: returns derivatives of the values of a block with respect to parameters, by their names, one
+#: (n_colours * n_entries, *shape of the parameter) each, given the colour of each sample: there is
+#: a pass for each colour, a sum over its samples, and each entry of a sample
+Differentiate = Callable[[TensorBlock, list[str], Positions, int], Sequence[Array]]
 
 
 def parameter_blocks(parameters: Parameters, library: str) -> dict[str, TensorBlock]:
@@ -227,8 +228,7 @@ def _store(
         # samples are numbered within groups in the same way for all of these
         colours = _numbers_within(groups[0].samples)
         n_colours = int(colours.max(initial=-1)) + 1
-        arrays = [parameter._values for parameter in chosen]
-        derivatives = differentiate(block._values, arrays, colours, n_colours)
+        derivatives = differentiate(block, names, colours, n_colours)
         for name, parameter, group, array in zip(names, chosen, groups, derivatives, strict=True):
             plan = _plan(block._samples, parameter._samples, shared, group, colours)
             gradients[name] = _stored(block, parameter, plan, array, n_colours, drop_zeros)

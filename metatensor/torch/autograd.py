@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -338,19 +338,19 @@ def store_gradients(
             "`drop_zeros` can not be used with `differentiable`: a row that is zero can have "
             "derivatives; leave one out"
         )
-    passes = _Passes(differentiable)
-    if not callable(tensor):
-        require_tensor(tensor)
-        _require_followed(blocks)
-        with torch.enable_grad():
-            result = _parameters.store_gradients(tensor, blocks, names, passes, drop_zeros)
-        passes.require_dependence(blocks)
-    else:
-        blocks = {name: _followed(block) for name, block in blocks.items()}
-        with torch.enable_grad():
+    with torch.enable_grad():
+        if callable(tensor):
+            blocks = {name: _followed(block) for name, block in blocks.items()}
             found = tensor(dict(blocks))
             require_tensor(found, "the result of `tensor`")
-            result = _parameters.store_gradients(found, blocks, names, passes, drop_zeros)
+        else:
+            require_tensor(tensor)
+            _require_followed(blocks)
+            found = tensor
+        passes = _Passes(blocks, differentiable)
+        result = _parameters.store_gradients(found, blocks, names, passes, drop_zeros)
+    if not callable(tensor):
+        passes.require_dependence()
     return result if differentiable else detach(result)
 
 
@@ -373,52 +373,53 @@ def _followed(block: TensorBlock) -> TensorBlock:
 class _Passes:
     """Differentiates values backwards, some entries at a time, and knows what they depend on."""
 
-    def __init__(self, differentiable: bool) -> None:
+    def __init__(self, blocks: dict[str, TensorBlock], differentiable: bool) -> None:
+        self.arrays = {name: block._values for name, block in blocks.items()}
         self.differentiable = differentiable
         self.n_passes = 0
-        self.reached: set[int] = set()
+        self.reached: set[str] = set()
 
     def __call__(
-        self,
-        values: torch.Tensor,
-        arrays: list[torch.Tensor],
-        colours: Positions,
-        n_colours: int,
+        self, block: TensorBlock, names: list[str], colours: Positions, n_colours: int
     ) -> list[torch.Tensor]:
         """Return the derivatives of the entries of samples of one colour, summed over these."""
+        values: torch.Tensor = block._values
         n_entries = math.prod(values.shape[1:])
         which = torch.from_numpy(colours).to(values.device)
-        found: list[list[torch.Tensor]] = [[] for _ in arrays]
+        found: dict[str, list[torch.Tensor]] = {name: [] for name in names}
         for colour in range(n_colours if values.requires_grad else 0):
             chosen = (which == colour).to(values.dtype)
             for entry in range(n_entries):
                 cotangent = values.new_zeros(len(values), n_entries)
                 cotangent[:, entry] = chosen
-                derivatives = torch.autograd.grad(
-                    values,
-                    arrays,
-                    cotangent.reshape(values.shape),
-                    retain_graph=True,
-                    create_graph=self.differentiable,
-                    allow_unused=True,
-                )
-                self.n_passes += 1
-                for position, derivative in enumerate(derivatives):
-                    if derivative is None:
-                        derivative = torch.zeros_like(arrays[position])
-                    else:
-                        self.reached.add(id(arrays[position]))
-                    found[position].append(derivative)
-        shape = (n_colours * n_entries,)
+                for name, derivative in self._pass(values, names, cotangent):
+                    found[name].append(derivative)
+        arrays, n_passes = [self.arrays[name] for name in names], n_colours * n_entries
         return [
-            torch.stack(parts) if parts else array.new_zeros(shape + array.shape)
-            for parts, array in zip(found, arrays, strict=True)
+            torch.stack(parts) if parts else array.new_zeros(n_passes, *array.shape)
+            for parts, array in zip(found.values(), arrays, strict=True)
         ]
 
-    def require_dependence(self, blocks: dict[str, TensorBlock]) -> None:
-        for name, block in blocks.items():
-            if self.n_passes and id(block._values) not in self.reached:
-                raise ValueError(
-                    f"`tensor` does not depend on the values of the parameter {name!r}: it must be "
-                    "computed from this very tensor, no copy of it; or give a function"
-                )
+    def _pass(
+        self, values: torch.Tensor, names: list[str], cotangent: torch.Tensor
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        self.n_passes += 1
+        derivatives = torch.autograd.grad(
+            values,
+            [self.arrays[name] for name in names],
+            cotangent.reshape(values.shape),
+            retain_graph=True,
+            create_graph=self.differentiable,
+            allow_unused=True,
+        )
+        for name, derivative in zip(names, derivatives, strict=True):
+            if derivative is not None:
+                self.reached.add(name)
+            yield name, torch.zeros_like(self.arrays[name]) if derivative is None else derivative
+
+    def require_dependence(self) -> None:
+        for name in self.arrays.keys() - self.reached if self.n_passes else ():
+            raise ValueError(
+                f"`tensor` does not depend on the values of the parameter {name!r}: it must be "
+                "computed from this very tensor, no copy of it; or give a function"
+            )

@@ -529,6 +529,28 @@ def test_gradients_that_are_there_stay():
     assert_equal(store_gradients(function, {"strain": given["strain"]}), block)
 
 
+def test_arrays_that_are_shared():
+    """Blocks with the same values and other gradients; parameters with the same values."""
+    values, gradients = example()
+    others = example(seed=20)[1]
+    tensor = TensorMap(
+        Labels.range("key", 2), [block_with(values, gradients), block_with(values, others)]
+    )
+    given = {"strain": TensorBlock(make_parameters()[1], *LABELS["strain"])}
+    found = store_gradients(lambda blocks: attach_gradients(tensor, blocks), given)
+    for block, expected in zip(found, [gradients, others], strict=True):
+        assert_close(block.gradient("strain").values, expected[1])
+
+    def function(blocks):
+        sums = 2 * blocks["a"].values + 3 * blocks["b"].values
+        return TensorBlock(sums[..., 0], Labels.range("system", 2), [], ONE)
+
+    one = TensorBlock(jnp.ones((2, 1, 1)), Labels.range("system", 2), [Labels.range("x", 1)], ONE)
+    block = store_gradients(function, {"a": one, "b": one})
+    assert float(block.gradient("a").values.sum()) == 4
+    assert float(block.gradient("b").values.sum()) == 6
+
+
 STORE_ERRORS = {
     "function": (3, TypeError, "`function` must be callable, got int"),
     "result": (lambda _: 3, TypeError, "the result of `function`"),

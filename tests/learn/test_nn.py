@@ -871,9 +871,6 @@ def test_calls_that_fail():
         module(spherical(dtype=torch.float32))
     with pytest.raises(MetatensorError, match=re.escape("properties")):
         nn.ModuleMap(KEYS, THREE, [Labels.range("p", 7)] * 3)(spherical())
-    names = [Labels.range(name, N_OUT) for name in ("a", "a", "b")]
-    with pytest.raises(MetatensorError, match=r"o3_lambda=2.*property names.*'a'.*'b'"):
-        nn.Linear(KEYS, N_IN, out_properties=names).double()(spherical())
     mixed = [torch.nn.Identity(), torch.nn.Identity(), Single()]
     with pytest.raises(MetatensorError, match=r"o3_lambda=2.*dtype"):
         nn.ModuleMap(KEYS, mixed)(spherical())

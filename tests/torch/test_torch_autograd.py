@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import metatensor
+import metatensor.torch
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.learn import nn
 from metatensor.testing import assert_allclose, assert_equal
@@ -882,3 +883,21 @@ def test_transforms_in_compiled_functions_are_refused():
         torch.compile(forces, backend="aot_eager", fullgraph=True)(positions)
     found = torch.compile(forces, backend="aot_eager")(positions)  # which leaves out this function
     torch.testing.assert_close(found, forces(positions), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore")  # of what compilers use themselves
+def test_steps_that_are_compiled_for_all_batches():
+    given, weights = parameters(), make_values(2).requires_grad_()
+
+    def step(block, positions, strain, weights):
+        energy = (attached_energy(block, positions, strain) * weights).sum()
+        wrt = [positions.values, strain.values]
+        forces = torch.autograd.grad(energy, wrt, create_graph=True)
+        loss = energy**2 + sum((force**2).sum() for force in forces)
+        return loss.detach(), torch.autograd.grad(loss, weights)[0]
+
+    compiled = metatensor.torch.compile(step, backend="aot_eager")
+    for seed in [0, 40]:
+        arguments = example(seed=seed), *given.values(), weights
+        for one, other in zip(compiled(*arguments), step(*arguments), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 
@@ -188,12 +189,18 @@ class ModuleMap(Module):
         positions = self._positions(tensor._keys)
         if properties is not None:
             _check_names([properties[position] for position in positions])
+        numbered: dict[Any, Labels] = {}  # of the same sizes and places, for several blocks
         parts = [
-            (block, modules[position], None if properties is None else properties[position], rule)
+            (
+                block,
+                modules[position],
+                numbered if properties is None else properties[position],
+                rule,
+            )
             for block, position in zip(tensor._blocks, positions)
         ]
         result = assemble(tensor._keys, parts, _on_block)
-        if len({(b._properties._names, b._values.dtype) for b in result._blocks}) > 1:
+        if len({block._values.dtype for block in result._blocks}) > 1:
             result._check_blocks()
         result._info = dict(tensor._info)
         return result
@@ -215,7 +222,10 @@ class ModuleMap(Module):
 
 
 def _on_block(
-    block: TensorBlock, module: torch.nn.Module, properties: Labels | None, rule: GradientRule
+    block: TensorBlock,
+    module: torch.nn.Module,
+    properties: Labels | dict[Any, Labels],
+    rule: GradientRule,
 ) -> TensorBlock:
     given = block._values
     if not isinstance(given, torch.Tensor):
@@ -224,9 +234,8 @@ def _on_block(
             "`tensor.to(arrays='torch')`"
         )
     values: torch.Tensor = module(given)
-    if properties is None:
-        size = values.shape[-1] if values.ndim else 0
-        properties = block._properties._like(Labels.range("_", size)._table, ("_",))
+    if isinstance(properties, dict):
+        properties = _numbered(values.shape[-1] if values.ndim else 0, block, properties)
     _check_shape(values, given.shape[:-1], block, properties)
     gradients = {}
     if block._gradients:
@@ -238,6 +247,15 @@ def _on_block(
                 derivative, gradient._samples, gradient._components, properties
             )
     return TensorBlock._of(values, block._samples, block._components, properties, gradients)
+
+
+def _numbered(size: int, block: TensorBlock, known: dict[Any, Labels]) -> Labels:
+    """Return properties "_", with values in the library and place of those of a block."""
+    given = block._properties
+    place = (size, None if given._tensor is None else given._tensor.device)
+    if place not in known:
+        known[place] = given._like(Labels.range("_", size)._table, ("_",))
+    return known[place]
 
 
 def _check_names(properties: Sequence[Labels]) -> None:
