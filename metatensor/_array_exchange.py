@@ -51,7 +51,8 @@ def asarray(obj: Any, arrays: str | None = None, copy: bool | None = None) -> Ar
         if `obj` is no array or a masked one, `arrays` is no library known, or a copy is needed that
         `copy` does not allow; also if jax is not allowed the 64 bits of the numbers
     TypeError
-        if these are no numbers, or numbers of a kind that the other library has not
+        if these are no numbers, or numbers of a kind that the other library has not, or those of a
+        sparse tensor or one without data
     RuntimeError
         if a tensor of torch requires grad: its history would be lost
     ImportError
@@ -111,6 +112,8 @@ def exchange(array: Array, name: str, copy: bool | None = None, dtype: Any = Non
             f"a tensor that requires grad can not become an array of {name}: its history would be "
             "lost; use `.detach()` first"
         )
+    if own == "torch":
+        _require_memory(array, name)
     if own == "torch" and (array.is_conj() or array.is_neg()):  # which DLPack knows nothing of
         if copy is False:
             _refuse_sharing(name, "its numbers are conjugated or negated when they are read")
@@ -132,6 +135,23 @@ def exchange(array: Array, name: str, copy: bool | None = None, dtype: Any = Non
     if copy is False:
         _refuse_sharing(name, "it is on the host")
     return _backend(name).asarray(_owned(host))
+
+
+def _require_memory(tensor: Array, name: str) -> None:
+    """Refuse tensors whose numbers are not in one piece of memory, or nowhere."""
+    torch = sys.modules["torch"]
+    if (
+        tensor.layout is not torch.strided
+        or tensor.is_nested
+        or tensor.device.type == "meta"
+        # such as those that compilers work with, which show memory that is not theirs
+        or type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    ):
+        raise TypeError(
+            f"only a dense tensor with data can become an array of {name}, got a "
+            f"{type(tensor).__name__} of layout {tensor.layout} on {tensor.device}; "
+            "`.to_dense()` makes dense ones"
+        )
 
 
 def _backend(name: str) -> Any:

@@ -99,11 +99,11 @@ class Labels(LabelsBase):
                 f"`values` must have one column for each name in {list(names)}, "
                 f"got {shape[1]} column(s)"
             )
-        host = _arrays.to_host(values)
-        if host.dtype.kind not in "iub" or str(values.dtype) == "torch.bool":
+        if _arrays.kind(values) in ("real", "complex") or str(values.dtype) == "torch.bool":
             raise TypeError(
                 f"`values` must be integers, or convertible to integers, got {values.dtype}"
             )
+        host = _arrays.to_host(values)
         table = _to_int32(host)
         if table is host or not table.flags.c_contiguous:
             table = np.array(table, dtype=np.int32, order="C")
@@ -506,7 +506,7 @@ class Labels(LabelsBase):
         name : str
             name of the new dimension
         values : array of int, (n_entries,)
-            values of the new dimension, of numpy or torch
+            values of the new dimension, of any array library
 
         Returns
         -------
@@ -525,11 +525,10 @@ class Labels(LabelsBase):
         ['system', 'atom']
 
         """
-        if not _is_array(values) or len(values.shape) != 1:
-            raise ValueError(
-                f"`values` must be a 1-D array of numpy or torch, got {_checks.kind(values)}"
-            )
-        values = _arrays.to_host(values)
+        given = _arrays.as_values(values) if _is_array(values) else None
+        if given is None or len(given.shape) != 1:
+            raise ValueError(f"`values` must be a 1-D array, got {_checks.kind(values)}")
+        values = _arrays.to_host(given)
         if len(values) != len(self):
             raise ValueError(
                 f"`values` must have one value for each of the {len(self)} entries, "
@@ -560,7 +559,7 @@ class Labels(LabelsBase):
         name : str
             name of the new dimension
         values : array of int, (n_entries,)
-            values of the new dimension, of numpy or torch
+            values of the new dimension, of any array library
 
         Returns
         -------
@@ -892,7 +891,9 @@ def _entry(names: tuple[str, ...], row: list[int]) -> LabelsEntry:
 
 
 def _is_array(values: Any) -> bool:
-    described = hasattr(values, "shape") and hasattr(values, "dtype")
+    described = hasattr(values, "shape") and any(
+        hasattr(values, name) for name in ("dtype", "__array__", "__array_interface__")
+    )
     return (described and not isinstance(values, np.generic)) or _arrays.exports_dlpack(values)
 
 
