@@ -120,7 +120,7 @@ def exchange(array: Array, name: str, copy: bool | None = None, dtype: Any = Non
         array = array.resolve_conj().resolve_neg()
     if name == "numpy":
         return _to_numpy(array, copy, dtype)
-    _backend(name)  # which may not be installed
+    backend(name)  # which may not be installed
     if (name == "jax" and copy is False) or not (_has_numpy_dtype(array) and _on_host(array)):
         try:
             return _through_dlpack(array, name, copy)
@@ -134,7 +134,7 @@ def exchange(array: Array, name: str, copy: bool | None = None, dtype: Any = Non
         return _numpy_to_jax(host, dtype)
     if copy is False:
         _refuse_sharing(name, "it is on the host")
-    return _backend(name).asarray(_owned(host))
+    return backend(name).asarray(_owned(host))
 
 
 def _require_memory(tensor: Array, name: str) -> None:
@@ -154,7 +154,8 @@ def _require_memory(tensor: Array, name: str) -> None:
         )
 
 
-def _backend(name: str) -> Any:
+def backend(name: str) -> Any:
+    """Return the module of a library, imported if need be."""
     module = sys.modules.get(BACKENDS[name])
     if module is not None:
         return module
@@ -222,7 +223,7 @@ def _numpy_to_torch(host: npt.NDArray[Any], copy: bool | None) -> Array:
         why = "its strides are negative, or of no whole number of entries"
     if why and copy is False:
         _refuse_sharing("torch", why)
-    return _backend("torch").from_numpy(_owned(host) if why or copy else host)
+    return backend("torch").from_numpy(_owned(host) if why or copy else host)
 
 
 def _numpy_to_jax(host: npt.NDArray[Any], dtype: Any) -> Array:
@@ -230,7 +231,7 @@ def _numpy_to_jax(host: npt.NDArray[Any], dtype: Any) -> Array:
         host = host.astype(dtype, copy=False)
     if not host.dtype.isnative:
         host = _owned(host)
-    moved = _backend("jax").array(host)
+    moved = backend("jax").array(host)
     _require_dtype(moved, host)
     return moved
 
@@ -257,7 +258,7 @@ def _through_dlpack(array: Any, name: str, copy: bool | None) -> Array:
         array = _arrays.copy(array)
     keywords = {"copy": False} if to_jax and copy is False else {}
     try:
-        moved = _backend(name).from_dlpack(array, **keywords)
+        moved = backend(name).from_dlpack(array, **keywords)
     except (AttributeError, *_DLPACK_ERRORS) as error:
         _refuse_sharing(name, error)
     if to_jax and hasattr(array, "dtype"):
