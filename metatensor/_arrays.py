@@ -105,7 +105,10 @@ def as_values(array: Any, copy: bool | None = None) -> Array:
         return from_dlpack(array, copy)
     if has_shape and (hasattr(array, "__array__") or hasattr(array, "__array_interface__")):
         return np.array(array, copy=copy)
-    raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
+    raise ValueError(
+        f"unknown array type for `values`: {type(array)}, an array is required; use "
+        "`numpy.asarray(...)` for lists, and for buffers, which it shares"
+    )
 
 
 def is_array(array: Any) -> bool:
