@@ -193,7 +193,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--environment", type=Path, default=cache_folder(), help="where to create it"
     )
-    parser.add_argument("--torch", metavar="VERSION", help="install torch in it too, and what is for it")
+    parser.add_argument("--torch", metavar="VERSION", help="install torch too, and what is for it")
     parser.add_argument("--output", type=Path, help="write all figures to this file, as JSON")
     parser.add_argument(
         "--keep-pages",

@@ -454,6 +454,20 @@ def test_attached_gradients():
     assert gradients[0].abs().max() > 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_graphs_may_be_broken():
+    """What can not be compiled runs as it is, unless the graph must be whole."""
+
+    def function(tensor, scale):
+        weights = metatensor.lstsq(tensor, tensor, rcond=1e-10)
+        if metatensor.equal(tensor, tensor):
+            weights = weights * scale
+        return metatensor.sum_over_samples(weights, "n")
+
+    tensor, scale = made(gradients=False), torch.tensor(2.0).double()
+    alike(torch.compile(function, backend="aot_eager")(tensor, scale), function(tensor, scale))
+
+
 def test_too_many_labels():
     function = Compiled(lambda tensor: 2.0 * tensor)
     with torch._dynamo.config.patch(recompile_limit=2):
