@@ -106,7 +106,8 @@ def as_values(array: Any, copy: bool | None = None) -> Array:
     if has_shape and (hasattr(array, "__array__") or hasattr(array, "__array_interface__")):
         return np.array(array, copy=copy)
     raise ValueError(
-        f"unknown array type: {type(array)}, an array is required, such as `numpy.asarray` makes"
+        f"unknown array type: {type(array)}, an array is required; use `numpy.asarray(...)` for "
+        "lists, and for buffers, which it shares"
     )
 
 
