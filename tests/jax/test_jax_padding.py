@@ -326,7 +326,13 @@ def other_system(tensor):
         (None, SIZES, {"structure": range(3)}, ValueError, "got none for 'structure'"),
         (None, [("system", 4)], None, TypeError, "must be dicts"),
         (nested, SIZES, None, NotImplementedError, "gradients of gradients"),
-        (other_system, SIZES, None, ValueError, "'system' of their sample.*leave it out of `within`"),
+        (
+            other_system,
+            SIZES,
+            None,
+            ValueError,
+            "'system' of their.*leave it out of `within`",
+        ),
     ],
 )
 def test_refuses(change, sizes, numbers, error, match):
