@@ -814,6 +814,7 @@ THREE = [torch.nn.Identity()] * 3
     [
         (lambda: nn.ModuleMap(KEYS, THREE[:2]), ValueError),
         (lambda: nn.ModuleMap(KEYS, THREE, [PROPERTIES]), ValueError),
+        (lambda: nn.ModuleMap(KEYS, THREE[0]), TypeError),
         (lambda: nn.ModuleMap(KEYS, THREE, PROPERTIES), TypeError),
         (lambda: nn.ModuleMap([1, 2, 3], THREE), TypeError),
         (lambda: nn.ModuleMap(KEYS, [len] * 3), TypeError),
@@ -867,7 +868,7 @@ def test_calls_that_fail():
             modules(spherical().to(arrays="numpy"))
         with pytest.raises(TypeError, match="TensorMap"):
             modules(spherical().block(0))
-    with pytest.raises(RuntimeError, match=r"dtype.*\(o3_lambda=0"):
+    with pytest.raises(RuntimeError, match=r"use `tensor.to\(torch.float64\).*\(o3_lambda=0"):
         module(spherical(dtype=torch.float32))
     with pytest.raises(MetatensorError, match=re.escape("properties")):
         nn.ModuleMap(KEYS, THREE, [Labels.range("p", 7)] * 3)(spherical())
