@@ -173,6 +173,25 @@ def test_labels_pickle_as_labels_of_torch(protocol):
         assert isinstance(entry.values, torch.Tensor)
 
 
+def test_tensors_of_labels_are_made_when_they_are_asked_for():
+    labels = Labels.range("a", 3)
+    derived = [
+        labels,
+        labels.append("b", torch.tensor([3, 4, 5])),
+        labels.union(Labels("a", torch.tensor([[7]]))),
+        pickle.loads(pickle.dumps(labels)),
+        metatensor.Labels.range("a", 3).to(arrays="torch"),
+        mts.block_from_array(torch.zeros(2, 3)).samples,
+    ]
+    assert [found._view for found in derived] == [None] * len(derived)
+    for found in derived:
+        assert isinstance(found.values, torch.Tensor)
+        assert found.values is found.values
+        assert found.values.tolist() == found._table.tolist()
+    assert labels.rename("a", "z").values is labels.values
+    assert labels.to("cpu") is labels.to(arrays="torch") is labels
+
+
 @pytest.mark.parametrize("asked", ["inside", "outside"])
 def test_labels_made_in_inference_mode_are_used_in_training(asked):
     with torch.inference_mode():
