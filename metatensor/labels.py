@@ -874,7 +874,14 @@ class LabelsEntry(EntryBase):
         raise TypeError(f"a LabelsEntry can be indexed with int or str, got {_checks.kind(index)}")
 
     def __reduce__(self) -> Any:
-        return _entry, (self._labels._names, self._labels._table[self._row].tolist())
+        labels = self._labels
+        return _entry, (labels._names, labels._table[self._row].tolist(), labels._device)
+
+    def __copy__(self) -> LabelsEntry:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LabelsEntry:
+        return self
 
     def print(self) -> str:
         """Return the entry as text, such as ``(a=0, b=1)``."""
@@ -892,8 +899,8 @@ class LabelsEntry(EntryBase):
 use_entry_type(LabelsEntry)
 
 
-def _entry(names: tuple[str, ...], row: list[int]) -> LabelsEntry:
-    entry: LabelsEntry = entry_at(Labels._of(names, np.array([row], dtype=np.int32)), 0)
+def _entry(names: tuple[str, ...], row: list[int], device: Any = None) -> LabelsEntry:
+    entry: LabelsEntry = entry_at(Labels._of(names, np.array([row], dtype=np.int32), device), 0)
     return entry
 
 
