@@ -49,6 +49,15 @@ class Library:
         return self.name
 
 
+@pytest.fixture
+def jax_x32():
+    """jax, which has numbers of 32 bits only."""
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", False)
+    yield jax
+    jax.config.update("jax_enable_x64", True)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def elsewhere(tmp_path_factory):
     """Run in another folder: processes started here would import the uncompiled tree."""

@@ -468,14 +468,13 @@ def test_complex_numbers_that_numpy_has_not():
     assert block.to(np.complex64, arrays="numpy").values.tolist() == [[1 + 2j]]
 
 
-def test_jax_without_64_bits():
-    jax, torch = pytest.importorskip("jax"), require("torch")
-    with jax.enable_x64(False):
-        for values in (NUMBERS, aligned(NUMBERS), torch.asarray(NUMBERS), np.array([2**40])):
-            for copy in (None, True, False):
-                with pytest.raises(ValueError, match=r"jax"):
-                    metatensor.asarray(values, "jax", copy=copy)
-        assert metatensor.asarray(NUMBERS.astype(np.float32), "jax").dtype == np.float32
+def test_jax_without_64_bits(jax_x32):
+    torch = require("torch")
+    for values in (NUMBERS, aligned(NUMBERS), torch.asarray(NUMBERS), np.array([2**40])):
+        for copy in (None, True, False):
+            with pytest.raises(ValueError, match=r"jax"):
+                metatensor.asarray(values, "jax", copy=copy)
+    assert metatensor.asarray(NUMBERS.astype(np.float32), "jax").dtype == np.float32
 
 
 # ---- devices

@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from metatensor import _arrays
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.operations import _parameters
@@ -174,7 +177,8 @@ class _Attached(torch.autograd.Function):
         if ctx.needs_input_grad[4]:
             known = _tie(cotangent, marks) if torch.is_grad_enabled() else cotangent
             factors = known[samples].reshape(n_rows, n_entries, 1)
-            products = gradient.reshape(n_rows, n_own, n_entries) @ factors
+            with torch.autocast(gradient.device.type, enabled=False):
+                products = gradient.reshape(n_rows, n_own, n_entries) @ factors
             zeros = torch.zeros_like(parameter)
             to_parameter = zeros.index_add(0, rows, products.reshape(n_rows, *parameter.shape[1:]))
         if ctx.needs_input_grad[1] and torch.is_grad_enabled():  # zero, but not its derivatives
@@ -202,11 +206,13 @@ class _AttachedForward(_Attached):
         terms = []
         if of_parameter is not None:
             factors = _tie(of_parameter, marks)[rows].reshape(n_rows, 1, n_own)
-            terms.append(factors @ gradient.reshape(n_rows, n_own, n_entries))
+            terms.append((factors, gradient.reshape(n_rows, n_own, n_entries)))
         if of_gradient is not None:
             factors = _distance(parameter, rows, n_own).reshape(n_rows, 1, n_own)
-            terms.append(factors @ of_gradient.reshape(n_rows, n_own, n_entries))
-        for term in terms:
+            terms.append((factors, of_gradient.reshape(n_rows, n_own, n_entries)))
+        for factors, array in terms:
+            with torch.autocast(array.device.type, enabled=False):
+                term = factors @ array
             result = result.index_add(0, samples, term.reshape(n_rows, *values.shape[1:]))
         return result
 
@@ -283,8 +289,9 @@ def store_gradients(
         are those that the gradient gets in front of those of the values, there is one property
     within : str or sequence of str, default="system"
         sample names that limit what a sample can depend on: only on rows of a parameter that have
-        the same value there, if both have the name. **This is not checked**: other derivatives
-        would be added to those of a wrong sample. With ``()``, every sample can depend on every
+        the same value there, if both have the name: derivatives of others would be added to those
+        of a wrong sample. One more pass for each block tells whether samples of every second group
+        depend on the groups in between, and raises. With ``()``, every sample can depend on every
         row, for one pass for each number.
     differentiable : bool, default=False
         let torch follow the gradients, so that a loss can have them; else values and gradients are
@@ -305,8 +312,8 @@ def store_gradients(
         if values are no tensors of real floating point numbers
     ValueError
         if a parameter does not require grad, or a map does not depend on it; if there is a gradient
-        with its name already; for `drop_zeros` with `differentiable`, since derivatives of what is
-        zero need not be
+        with its name already; if samples depend on what `within` excludes; for `drop_zeros` with
+        `differentiable`, since derivatives of what is zero need not be
 
     See Also
     --------
@@ -379,7 +386,7 @@ class _Passes:
         self.n_passes = 0
         self.reached: set[str] = set()
 
-    def __call__(
+    def passes(
         self, block: TensorBlock, names: list[str], colours: Positions, n_colours: int
     ) -> list[torch.Tensor]:
         """Return the derivatives of the entries of samples of one colour, summed over these."""
@@ -392,7 +399,7 @@ class _Passes:
             for entry in range(n_entries):
                 cotangent = values.new_zeros(len(values), n_entries)
                 cotangent[:, entry] = chosen
-                for name, derivative in self._pass(values, names, cotangent):
+                for name, derivative in self._pass(values, names, cotangent, self.differentiable):
                     found[name].append(derivative)
         arrays, n_passes = [self.arrays[name] for name in names], n_colours * n_entries
         return [
@@ -400,8 +407,22 @@ class _Passes:
             for parts, array in zip(found.values(), arrays, strict=True)
         ]
 
+    def pull(
+        self, block: TensorBlock, names: list[str], cotangent: npt.NDArray[np.float64]
+    ) -> list[torch.Tensor]:
+        """Return the sums of derivatives times numbers."""
+        values: torch.Tensor = block._values
+        if (
+            not values.requires_grad
+            or torch.compiler.is_compiling()
+            or not _arrays.is_plain_tensor(values)
+        ):
+            return []
+        factors = torch.from_numpy(cotangent).to(values)
+        return [derivative for _, derivative in self._pass(values, names, factors, False)]
+
     def _pass(
-        self, values: torch.Tensor, names: list[str], cotangent: torch.Tensor
+        self, values: torch.Tensor, names: list[str], cotangent: torch.Tensor, followed: bool
     ) -> Iterator[tuple[str, torch.Tensor]]:
         self.n_passes += 1
         derivatives = torch.autograd.grad(
@@ -409,7 +430,7 @@ class _Passes:
             [self.arrays[name] for name in names],
             cotangent.reshape(values.shape),
             retain_graph=True,
-            create_graph=self.differentiable,
+            create_graph=followed,
             allow_unused=True,
         )
         for name, derivative in zip(names, derivatives, strict=True):

@@ -515,6 +515,23 @@ def test_every_sample_can_depend_on_every_row(components, n_samples):
     assert_close(gradient.values, expected.reshape(n_samples * 5, *expected.shape[2:]))
 
 
+def test_systems_that_depend_on_each_other():
+    given = {"strain": TensorBlock(make_parameters()[1], *LABELS["strain"])}
+
+    def function(blocks):
+        values = (blocks["strain"].values ** 2).sum((1, 2))
+        return TensorBlock(values - values.mean(), SYSTEMS, [], ONE)
+
+    text = (
+        r"only depend on rows of the parameter 'strain' with the same \['system'\].*`within=\(\)`"
+    )
+    with pytest.raises(ValueError, match=text):
+        store_gradients(function, given)
+    found = store_gradients(function, given, within=()).gradient("strain").values
+    factors = (np.eye(3) - 1 / 3)[:, :, None, None, None]
+    assert_close(found, (2 * given["strain"].values * factors).reshape(9, 3, 3, 1))
+
+
 def test_gradients_that_are_there_stay():
     block, given = block_with(*example()), blocks_of(make_parameters())
 

@@ -230,6 +230,18 @@ def test_losses_on_forces_differentiate_with_respect_to_weights_alone():
     assert weights.grad.abs().min() > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_autocast(dtype):
+    """Stored gradients stay as exact as they are."""
+    block, given = example(dtype), parameters(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values = attach_gradients(block, given).values
+        found = torch.autograd.grad(values.sum(), arrays(given), create_graph=True)
+    for one, expected in zip(found, expected_product(block, np.ones(block.shape)), strict=True):
+        assert one.dtype == dtype
+        np.testing.assert_allclose(one.detach(), expected, rtol=1e-5, atol=1e-6)
+
+
 TRANSFORMS = {
     "grad": lambda f, x: torch.func.grad(lambda x: f(x).sum())(x),
     "jacrev": lambda f, x: torch.func.jacrev(f)(x).sum((0, 1)),
@@ -754,6 +766,31 @@ def test_rows_within_groups():
         [factors[row[0]] * values[ATOMS.position(row[1:]), :, 0] for row in rows]
     )
     torch.testing.assert_close(gradient.values[..., 0], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_samples", [1, 2, 3])
+def test_systems_that_depend_on_each_other(dtype, n_samples):
+    """As those that are normalised together do; derivatives of the sum of all are zero here."""
+    samples = Labels(["system"], SYSTEMS.values[:n_samples])
+    given = {"strain": parameters(dtype)["strain"]}
+
+    def function(parameters):
+        values = (parameters["strain"].values ** 2).sum((1, 2))
+        values = (values - values.mean()) / values.std()
+        return TensorBlock(values[:n_samples], samples, [], ONE)
+
+    text = (
+        r"only depend on rows of the parameter 'strain' with the same \['system'\].*`within=\(\)`"
+    )
+    with pytest.raises(ValueError, match=text):
+        store_gradients(function, given)
+    (expected,) = torch.autograd.functional.jacobian(
+        lambda values: function(replaced(given, [values])).values, (given["strain"].values,)
+    )
+    found = store_gradients(function, given, within=()).gradient("strain").values
+    expected = expected[:, 0, :, :, :, 0].reshape(-1, 3, 3, 1)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
