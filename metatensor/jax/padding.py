@@ -14,6 +14,7 @@ from metatensor import _arrays, _checks
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
+from metatensor.operations import _parameters
 from metatensor.operations._blockwise import Tensor, on_blocks, refuse_nested
 
 __all__ = ["pad_samples"]
@@ -35,12 +36,12 @@ def pad_samples(
     All maps that are padded to one grid have the same Labels, so that a function of them is traced
     by jax once. What is added has values of zero: sums over samples stay as they are, means do not,
     and what a function makes of zeros is left out by :func:`~metatensor.where`, or of the result by
-    :func:`~metatensor.slice`.
+    :func:`~metatensor.slice`. What has no derivative at zero, such as a norm, needs
+    :func:`~metatensor.where` before it too, to put ones there: jax would give NaN for all.
 
     Gradients: padded too, with rows of zeros, which change no derivative. Each sample gets rows for
-    all combinations of the gradient's own sample dimensions, but for those in `within`, which are
-    the same as in the sample: those of an atom for all atoms of its system. Components stay as they
-    are.
+    all combinations of the gradient's own sample dimensions; those `within` are the sample's own,
+    such as "system". Components stay as they are.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def pad_samples(
     numbers : dict of str to sequence of int, optional
         for some dimensions, which values become 0, 1, 2..., such as the systems of a batch
     within : str or sequence of str, default="system"
-        dimensions in which rows of gradients agree with their sample, where both have them
+        sample names in which rows of a gradient and their samples always agree
 
     Returns
     -------
@@ -64,7 +65,8 @@ def pad_samples(
         if sizes or numbers are no integers
     ValueError
         if a dimension of the samples, or of those of the gradients, has no size, or a value that is
-        not in the grid; or if a row of a gradient differs from its sample in a dimension `within`
+        not in the grid; if numbers are of a dimension without size, or more than it; or if a row of
+        a gradient differs from its sample in a dimension `within`
     NotImplementedError
         for gradients of gradients
 
@@ -95,7 +97,7 @@ def pad_samples(
     """
     if not isinstance(sizes, Mapping) or not isinstance(numbers or {}, Mapping):
         raise TypeError("`sizes` and `numbers` must be dicts with names of dimensions as keys")
-    names = _checks.names_tuple(within, "within")
+    names = _parameters.names_within(within)
     return on_blocks(_pad, tensor, _Grid.checked(sizes, numbers or {}), names)
 
 
@@ -116,6 +118,16 @@ class _Grid(NamedTuple):
                 raise TypeError(
                     f"`numbers` of {name!r} must be integers in one dimension, got an array of "
                     f"{array.dtype} with shape {array.shape}"
+                )
+            if name not in known:
+                raise ValueError(
+                    f"`sizes` must have all dimensions of `numbers`, got none for {name!r} and "
+                    f"sizes for {list(known)}"
+                )
+            if len(array) > known[name]:
+                raise ValueError(
+                    f"`numbers` of {name!r} must be at most {known[name]}, its size, got "
+                    f"{len(array)} of them"
                 )
         return cls(known, {name: array.astype(np.int64) for name, array in arrays.items()})
 
@@ -187,14 +199,14 @@ def _pad_gradient(
     own = gradient._samples._names[1:]
     parents = gradient._samples._table[:, 0]
     entries = grid.columns(gradient._samples, own)
-    shared = [name for name in own if name in columns and name in within]
-    for name in shared:
+    tied = [name for name in own if name in columns and name in within]
+    for name in tied:
         if (entries[name] != columns[name][parents]).any():
             raise ValueError(
                 f"rows of the gradient {parameter!r} must have the {name!r} of their sample to be "
-                f"padded within it; leave {name!r} out of `within`"
+                "padded; leave it out of `within`"
             )
-    names, free = tuple(columns), tuple([name for name in own if name not in shared])
+    names, free = tuple(columns), tuple([name for name in own if name not in tied])
     shape = grid.shape(free)
     per_sample = math.prod(shape)
     positions = rows[parents] * per_sample + _ravel(

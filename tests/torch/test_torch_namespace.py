@@ -197,6 +197,7 @@ def test_what_is_made_is_of_torch(make, rows):
     ("values", "error"),
     [
         (torch.tensor([[0.0]]), TypeError),
+        (torch.ones(1, 1, dtype=torch.bfloat16), TypeError),
         ([[0]], ValueError),
         (torch.tensor([0]), ValueError),
         (torch.tensor([[1], [1]]), ValueError),

@@ -272,7 +272,7 @@ def _apply(module: torch.nn.Module, values: torch.Tensor) -> torch.Tensor:
 def _numbered(size: int, block: TensorBlock, known: dict[Any, Labels]) -> Labels:
     """Return properties "_", with values in the library and place of those of a block."""
     given = block._properties
-    place = (size, None if given._tensor is None else given._tensor.device)
+    place = (size, given._device)
     if place not in known:
         known[place] = given._like(Labels.range("_", size)._table, ("_",))
     return known[place]
