@@ -754,6 +754,10 @@ def test_chain_rule_without_history(n_out):
     given = tensor.block().gradient("positions")
     open_ = (tensor.block().values @ weight.T + bias > 0)[given.samples.column("sample").long()]
     assert torch.allclose(result, given.values @ weight.T * open_[:, None])
+    with torch.inference_mode():
+        for inputs in (tensor, 1.0 * tensor):
+            inferred = module(inputs).block().gradient("positions").values
+            assert torch.allclose(inferred, result)
 
 
 def test_losses_of_gradients_train():
