@@ -182,7 +182,14 @@ def _is_inner(part, tensor):
 def loaded(module, tensor):
     gradients = tensor.block(0).has_gradient("positions")
     systems = [made(1, gradients, seed) for seed in range(4)]
-    loader = DataLoader(systems, batch_size=2, num_workers=2, collate_fn=partial(list))
+    loader = DataLoader(
+        systems,
+        batch_size=2,
+        num_workers=2,
+        collate_fn=partial(list),
+        # other tests have started jax, whose threads a fork would lose
+        multiprocessing_context="spawn",
+    )
     function = Compiled(module)
     for batch in loader:
         for one in batch:
