@@ -142,7 +142,8 @@ class Call(NamedTuple):
         """Take arguments apart, those of the function of this name."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
         known: dict[int, int] = {}
-        arrays, positions = [], []
+        arrays: list[torch.Tensor] = []
+        positions: list[int] = []
         for leaf in leaves:
             if not isinstance(leaf, torch.Tensor):
                 _check_leaf(leaf, name)
