@@ -16,6 +16,7 @@ from metatensor import Labels
 threadpoolctl.threadpool_limits(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # read when jax is imported
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # which take longer than small data
 # read when scipy is imported; without, scikit-learn leaves out checks, or can not import them
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
