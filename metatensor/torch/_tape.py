@@ -86,12 +86,19 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._kept: list[torch.Tensor] = []  # since numbers go by `id`
         self._saves: list[torch.Tensor] = []
         self._made: dict[int, torch.Tensor] = {}  # real arrays computed here, by their memory
+        self._fakes: dict[int, torch.Tensor] = {}  # what stands for real arrays, by their `id`
         self._owners: dict[int, torch.Tensor] = {}  # real arrays, by what stands for their memory
         self._changed: set[int] = set()  # memory of real arrays that steps write to
         self._moved: dict[int, torch.Tensor] = {}  # what stands for such memory that was made here
 
     def add_input(self, array: torch.Tensor) -> torch.Tensor:
         """Return a new array like another one, without numbers."""
+        fake = self._like(array)
+        fake.requires_grad_(array.requires_grad)
+        self._add(fake)
+        return fake
+
+    def _like(self, array: torch.Tensor) -> torch.Tensor:
         with self._mode:
             fake = torch.empty_strided(
                 array.shape, array.stride(), dtype=array.dtype, device=array.device
@@ -100,8 +107,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 fake = fake.conj()
             if array.is_neg():
                 fake = fake._neg_view()
-        fake.requires_grad_(array.requires_grad)
-        self._add(fake)
         return fake
 
     def reference(self, array: torch.Tensor) -> Array | Captured:
@@ -125,7 +130,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def is_made(self, array: torch.Tensor) -> bool:
         """Tell whether a real array was computed here, from Labels."""
-        return _memory(array) in self._made or _is_of_numpy(array)
+        return _memory(array) in self._made
 
     def note_read(self, array: torch.Tensor) -> None:
         """Remember that the numbers in a real array were used."""
@@ -198,7 +203,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 whole = array.detach().new_empty(0).set_(array.untyped_storage()).clone()
                 self._made[_memory(whole)] = whole
                 self._moved[_memory(array)] = self._record(_ATEN.clone.default, (whole,), {})
-            elif _is_of_numpy(array):
+            elif not array.untyped_storage().resizable():
                 raise RuntimeError(
                     f"`{self._name}` changes an array in place whose memory is that of a numpy "
                     "array; use `.clone()` before"
@@ -245,9 +250,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(value, torch.Tensor):
             if isinstance(value, FakeTensor):
                 return value
-            fake = self._mode.from_tensor(value)
-            self._owners[_memory(fake)] = value
-            return fake
+            if id(value) not in self._fakes:
+                fake = self._fakes[id(value)] = self._like(value)
+                self._owners[_memory(fake)] = value
+            return self._fakes[id(value)]
         if isinstance(value, (list, tuple)):
             return [self._fake(part) for part in value]
         if isinstance(value, dict):
@@ -367,10 +373,6 @@ def _memory(array: torch.Tensor) -> int:
         return id(array)
     number: int = array.untyped_storage()._cdata
     return number
-
-
-def _is_of_numpy(array: torch.Tensor) -> bool:
-    return array.numel() > 0 and not array.untyped_storage().resizable()
 
 
 def _is_integer(array: torch.Tensor) -> bool:

@@ -8,6 +8,8 @@ import operator
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from threading import RLock
 from types import CodeType
 from typing import Any, NamedTuple
@@ -19,6 +21,8 @@ from torch.autograd import forward_ad
 from torch.utils import _pytree as pytree
 
 from metatensor import _checks
+from metatensor._trees import BlockStructure, MapStructure
+from metatensor.labels import Labels
 from metatensor.torch import _replay
 from metatensor.torch._recording import CONSTANTS, Recipe, Recorder, Recording
 from metatensor.torch._tape import Array, Captured
@@ -157,7 +161,8 @@ class Call(NamedTuple):
 
     def key(self) -> tuple[Any, ...]:
         """Return all that a recording depends on: everything but the numbers in arrays."""
-        return (self.structure, self.positions, *map(_kind, self.leaves))
+        places = tuple(_places(self.structure))
+        return (self.structure, places, self.positions, *map(_kind, self.leaves))
 
     def record(self, function: Callable[..., Any]) -> Recording:
         """Record what a function does with such arguments."""
@@ -256,7 +261,7 @@ class CompiledFunction:
         return result_of(known.recording, call.arrays, made)
 
     def _find(self, call: Call) -> _Known:
-        key = (*call.key(), *_state(), *self._surrounding.likeness())
+        key = _Key((*call.key(), *_state(), *self._surrounding.likeness()))
         variants = self._known.setdefault(key, [])
         self._known.move_to_end(key)
         known = next((found for found in variants if found.recording.is_valid()), None)
@@ -293,7 +298,24 @@ class CompiledFunction:
         return self.function(*args, **kwargs)
 
 
-class _Known(NamedTuple):
+class _Key:
+    """What a recording is found by, whose hash is computed once."""
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self._parts = parts
+        self._hash = hash(parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._parts == other._parts
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@dataclass
+class _Known:
     """A recording, and its graph: None where there are too many."""
 
     recording: Recording
@@ -301,6 +323,8 @@ class _Known(NamedTuple):
     #: what torch compiles apart
     kind: tuple[Any, ...]
     n_bytes: int
+    #: compiled code that has run for it before, and needs not to be compiled again
+    code: Any = None
 
     @classmethod
     def of(cls, recording: Recording, graph: _Graph | None, arrays: list[torch.Tensor]) -> _Known:
@@ -348,11 +372,14 @@ class _Graph:
         self._kinds.add(known.kind)
 
         def run() -> list[torch.Tensor]:
-            with _replay.free_lengths():
+            is_new = known.code is not compiled
+            with _replay.free_lengths() if is_new else nullcontext():
                 try:
-                    return list(compiled(*inputs))
+                    made = list(compiled(*inputs))
                 except FailOnRecompileLimitHit:  # strides, or lengths that were equal
                     return list(graph(*inputs))
+            known.code = compiled
+            return made
 
         return run
 
@@ -456,7 +483,24 @@ def _kind(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
         lazy = leaf.is_conj(), leaf.is_neg()
         return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.requires_grad, lazy
+    if isinstance(leaf, Labels):
+        return leaf, _place(leaf)
     return type(leaf), repr(leaf) if isinstance(leaf, (float, complex)) else leaf
+
+
+def _places(structure: pytree.TreeSpec) -> Iterator[Any]:
+    """Yield where the values of Labels are, which makes them no other Labels."""
+    context = structure.context
+    if isinstance(context, MapStructure):
+        yield _place(context.keys)
+    elif isinstance(context, BlockStructure):
+        yield from map(_place, (context.samples, *context.components, context.properties))
+    for child in structure.children():
+        yield from _places(child)
+
+
+def _place(labels: Labels) -> torch.device | None:
+    return None if labels._tensor is None else labels._tensor.device
 
 
 def _is_traced() -> bool:
