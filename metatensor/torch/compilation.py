@@ -500,7 +500,8 @@ def _places(structure: pytree.TreeSpec) -> Iterator[Any]:
 
 
 def _place(labels: Labels) -> torch.device | None:
-    return None if labels._tensor is None else labels._tensor.device
+    device: torch.device | None = labels._device
+    return device
 
 
 def _is_traced() -> bool:
