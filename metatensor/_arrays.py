@@ -96,7 +96,7 @@ def as_values(array: Any, copy: bool | None = None) -> Array:
         return array
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(
-            "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
+            "a masked array can not be taken, its mask would be lost; use `.filled(...)`"
         )
     has_shape = hasattr(array, "shape") and not isinstance(array, (np.generic, type))
     if has_shape and is_array(array):
@@ -105,7 +105,10 @@ def as_values(array: Any, copy: bool | None = None) -> Array:
         return from_dlpack(array, copy)
     if has_shape and (hasattr(array, "__array__") or hasattr(array, "__array_interface__")):
         return np.array(array, copy=copy)
-    raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
+    raise ValueError(
+        f"unknown array type: {type(array)}, an array is required; use `numpy.asarray(...)` for "
+        "lists, and for buffers, which it shares"
+    )
 
 
 def is_array(array: Any) -> bool:

@@ -10,10 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, NoReturn
 
+import array_api_compat as compat
 import numpy as np
 import torch
+from torch._C._dynamo.eval_frame import (
+    _FrameAction,
+    _FrameExecStrategy,
+    set_code_exec_strategy,
+)
 from torch._dynamo import nonstrict_trace, trace_rules
 from torch._dynamo.exc import Unsupported, unimplemented
 from torch._dynamo.output_graph import OutputGraph
@@ -98,6 +105,8 @@ _FUNCTIONS = (
     chain_rule.with_chain_rule,
 )
 
+_AS_IT_IS = _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.SKIP)
+
 #: functions that return nothing, or raise errors
 _CHECKS = (comparison.allclose_raise, comparison.equal_metadata_raise, comparison.equal_raise)
 
@@ -107,8 +116,14 @@ def register() -> None:
     for function in _FUNCTIONS:
         trace_rules._allowed_callable_ids.add(id(function))
         trace_rules._nonstrict_trace_callable_ids.add(id(function))
+        # where it runs as it is, so does what it calls
+        set_code_exec_strategy(function.__code__, _AS_IT_IS)
     if is_opaque_type(Labels):
         return
+    # array_api_compat remembers types, which Dynamo warns of
+    substitute_in_graph(compat.device, skip_signature_check=True)(_device)
+    substitute_in_graph(compat.is_array_api_obj, skip_signature_check=True)(_is_array)
+    substitute_in_graph(_arrays.namespace)(_namespace)
     substitute_in_graph(_arrays.library)(_library)
     substitute_in_graph(_arrays.as_values)(_as_values)
     for check in _CHECKS:
@@ -125,6 +140,21 @@ def register() -> None:
     for cls in _CONSTANTS:
         members = {name for base in cls.__mro__[:-1] for name in vars(base)}
         register_opaque_type(cls, typ="value", members=dict.fromkeys(members, MemberType.USE_REAL))
+
+
+_TORCH, _NUMPY = _arrays.namespace(torch.empty(0)), _arrays.namespace(np.empty(0))
+
+
+def _namespace(*arrays: Any) -> ModuleType:
+    return _TORCH if isinstance(arrays[0], torch.Tensor) else _NUMPY
+
+
+def _device(array: Any) -> Any:
+    return array.device if isinstance(array, torch.Tensor) else "cpu"
+
+
+def _is_array(x: object) -> bool:
+    return isinstance(x, (torch.Tensor, np.ndarray))
 
 
 def _library(array: Any) -> str:

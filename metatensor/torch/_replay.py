@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from operator import getitem
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from torch import fx
 from torch.fx.experimental import _config
 
-from metatensor.torch._recording import Array, Captured, Number, Recipe, Size
+from metatensor.torch._recording import Recipe, Recording
+from metatensor.torch._tape import Array, Captured, Number, Size
 
 
 def as_graph(recipe: Recipe, sizes: tuple[int, ...], varying: list[int]) -> fx.GraphModule:
@@ -27,7 +29,7 @@ def as_graph(recipe: Recipe, sizes: tuple[int, ...], varying: list[int]) -> fx.G
     Returns
     -------
     GraphModule
-        which returns the list of the arrays that are made, see :func:`is_made`
+        which returns the list of the arrays that are made, see :meth:`Recipe.makes`
 
     """
     graph = fx.Graph()
@@ -61,7 +63,7 @@ def as_graph(recipe: Recipe, sizes: tuple[int, ...], varying: list[int]) -> fx.G
                 for position, is_array in enumerate(step.results)
                 if is_array
             ]
-    graph.output([found(value) for value in recipe.outputs if is_made(value, recipe)])
+    graph.output([found(value) for value in recipe.outputs if recipe.makes(value)])
     return fx.GraphModule(torch.nn.Module(), graph)
 
 
@@ -72,6 +74,13 @@ def free_lengths() -> AbstractContextManager[None]:
     return context
 
 
-def is_made(output: Array | Captured | None, recipe: Recipe) -> bool:
-    """Tell whether a leaf of the result is an array that was made, no input and no constant."""
-    return isinstance(output, Array) and output.number >= recipe.n_inputs
+@contextmanager
+def as_recorded(recording: Recording) -> Iterator[None]:
+    """Let torch follow what it followed in a recording, of which casts are part."""
+    with ExitStack() as stack:
+        if any(recording.followed) and not torch.is_grad_enabled():
+            stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield

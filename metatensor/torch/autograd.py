@@ -446,10 +446,9 @@ class _Passes:
             yield name, torch.zeros_like(self.arrays[name]) if derivative is None else derivative
 
     def require_dependence(self) -> None:
-        for name in self.arrays if self.n_passes else ():
-            if name in self.reached:
-                continue
+        left = [name for name in self.arrays if name not in self.reached]
+        if self.n_passes and left:
             raise ValueError(
-                f"`tensor` does not depend on the values of the parameter {name!r}: it must be "
+                f"`tensor` does not depend on the values of the parameter {left[0]!r}: it must be "
                 "computed from this very tensor, no copy of it; or give a function"
             )

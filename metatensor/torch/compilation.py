@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import dis
 import functools
+import operator
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from threading import RLock
+from types import CodeType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from torch._dynamo.exc import FailOnRecompileLimitHit
+from torch.autograd import forward_ad
 from torch.utils import _pytree as pytree
 
 from metatensor import _checks
+from metatensor._trees import BlockStructure, MapStructure
+from metatensor.labels import Labels
 from metatensor.torch import _replay
-from metatensor.torch._recording import (
-    CONSTANTS,
-    Array,
-    Captured,
-    Recipe,
-    Recorder,
-    Recording,
-)
+from metatensor.torch._recording import CONSTANTS, Recipe, Recorder, Recording
+from metatensor.torch._tape import Array, Captured
 
 #: recordings that are kept, one for each set of Labels: those used last, and what they may take
 _MOST_RECORDINGS = 256
 _MOST_BYTES = 1 << 28
 #: graphs that are compiled for one function
 _MOST_GRAPHS = 8
-#: versions of a graph for arrays with lengths of 0 and 1, which torch compiles apart
-_MOST_PATTERNS = 4
+#: versions of a graph for what torch compiles apart: dtypes, needs of gradients, lengths of 0 and 1
+_MOST_KINDS = 8
+#: recordings for one set of Labels that differ in what is around the function
+_MOST_VARIANTS = 4
 
 
 def compile(  # noqa: A001
@@ -129,41 +136,56 @@ class Call(NamedTuple):
 
     leaves: list[Any]
     structure: pytree.TreeSpec
+    #: each tensor once
     arrays: list[torch.Tensor]
+    #: for each leaf that is a tensor which of the arrays it is
+    positions: tuple[int, ...]
 
     @classmethod
     def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Call:
         """Take arguments apart, those of the function of this name."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
+        known: dict[int, int] = {}
+        arrays: list[torch.Tensor] = []
+        positions: list[int] = []
         for leaf in leaves:
-            if isinstance(leaf, torch.Tensor):
+            if not isinstance(leaf, torch.Tensor):
+                _check_leaf(leaf, name)
                 continue
-            if hasattr(leaf, "shape"):
-                raise TypeError(
-                    f"`{name}` is compiled for arrays of torch, got {_checks.kind(leaf)} in its "
-                    "arguments; use `.to(arrays='torch')`"
-                )
-            if getattr(leaf, "__hash__", None) is None:
-                raise TypeError(
-                    f"arguments of `{name}` must be arrays, maps, Labels, numbers and texts, in "
-                    f"dicts, lists or tuples, to be compiled; got {_checks.kind(leaf)}"
-                )
-        return cls(leaves, structure, [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
+            if id(leaf) not in known:
+                _check_array(leaf, name)
+                known[id(leaf)] = len(arrays)
+                arrays.append(leaf)
+            positions.append(known[id(leaf)])
+        return cls(leaves, structure, arrays, tuple(positions))
 
     def key(self) -> tuple[Any, ...]:
         """Return all that a recording depends on: everything but the numbers in arrays."""
-        return (self.structure, *map(_kind, self.leaves))
+        places = tuple(_places(self.structure))
+        return (self.structure, places, self.positions, *map(_kind, self.leaves))
 
-    def record(self, function: Callable[..., Any], recorder: Recorder) -> Recording:
+    def record(self, function: Callable[..., Any]) -> Recording:
         """Record what a function does with such arguments."""
+        name = name_of(function)
 
         def of_arrays(fakes: list[torch.Tensor]) -> Any:
-            given = iter(fakes)
-            leaves = [next(given) if isinstance(v, torch.Tensor) else v for v in self.leaves]
+            following = iter(self.positions)
+            leaves = [
+                fakes[next(following)] if isinstance(v, torch.Tensor) else v for v in self.leaves
+            ]
             args, kwargs = pytree.tree_unflatten(leaves, self.structure)
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            after, structure = pytree.tree_flatten((args, kwargs))
+            if structure != self.structure or any(map(operator.is_not, after, leaves)):
+                raise RuntimeError(
+                    f"`{name}` changes the lists, dicts, blocks or maps that it is "
+                    "given, which compiled code does not; return what it makes instead"
+                )
+            return result
 
-        return recorder.record(of_arrays, self.arrays)
+        given = [leaf for leaf in self.leaves if isinstance(leaf, torch.nn.Module)]
+        modules = [*given, *Surrounding(function).modules()]
+        return Recorder(name).record(of_arrays, self.arrays, modules)
 
 
 def result_of(
@@ -171,13 +193,17 @@ def result_of(
 ) -> Any:
     """Return what a function returns, given its input arrays and the arrays it makes."""
     leaves, new = [], iter(made)
+    copies: dict[int, torch.Tensor] = {}
     for output, constant in zip(recording.recipe.outputs, recording.constants, strict=True):
-        if _replay.is_made(output, recording.recipe):
+        if recording.recipe.makes(output):
             leaves.append(next(new))
         elif isinstance(output, Array):
             leaves.append(arrays[output.number])
         elif isinstance(output, Captured):
-            leaves.append(recording.captured[output.number])
+            number = output.number
+            if number in recording.made and number not in copies:  # which users may change
+                copies[number] = recording.captured[number].clone()
+            leaves.append(copies.get(number, recording.captured[number]))
         else:
             leaves.append(constant)
     return pytree.tree_unflatten(leaves, recording.structure)
@@ -198,11 +224,15 @@ class CompiledFunction:
         self.function = function
         self._name = name_of(function)
         self._options = options
-        self._recorder = Recorder(self._name)
-        self._recordings: OrderedDict[Any, list[Recording]] = OrderedDict()
+        self._surrounding = Surrounding(function)
+        self._known: OrderedDict[Any, list[_Known]] = OrderedDict()
         self._n_bytes = 0
         self._graphs: dict[Recipe, _Graph] = {}
         self._n_recordings = 0
+        self._lock = RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledFunction, (self.function, self._options)
 
     @property
     def n_recordings(self) -> int:
@@ -216,33 +246,48 @@ class CompiledFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the function returns."""
+        if _is_traced():
+            return self.function(*args, **kwargs)
         call = Call.of(args, kwargs, self._name)
-        recording = self._recording(call)
-        graph = self._graphs.get(recording.recipe)
-        if graph is None:
-            if len(self._graphs) >= _MOST_GRAPHS:
-                return self._run_as_it_is(args, kwargs)
-            graph = _Graph(recording, self._options)
-            self._graphs[recording.recipe] = graph
-        made = graph.run(call.arrays, recording)
-        return result_of(recording, call.arrays, made)
+        with self._lock:
+            known = self._find(call)
+            run = None if known.graph is None else known.graph.bound(call.arrays, known)
+        if run is None:
+            return self._run_as_it_is(args, kwargs)
+        for number in known.recording.newly_followed:
+            call.arrays[number].requires_grad_()
+        with _replay.as_recorded(known.recording):
+            made = run()
+        return result_of(known.recording, call.arrays, made)
 
-    def _recording(self, call: Call) -> Recording:
-        key = (*call.key(), *_state(self.function))
-        variants = self._recordings.pop(key, [])
-        recording = next((found for found in variants if found.is_valid()), None)
-        if recording is None:
-            recording = call.record(self.function, self._recorder)
+    def _find(self, call: Call) -> _Known:
+        key = _Key((*call.key(), *_state(), *self._surrounding.likeness()))
+        variants = self._known.setdefault(key, [])
+        self._known.move_to_end(key)
+        known = next((found for found in variants if found.recording.is_valid()), None)
+        if known is None:
+            recording = call.record(self.function)
             self._n_recordings += 1
-            self._n_bytes += _n_bytes(recording)
-            variants.append(recording)
-        self._recordings[key] = variants
-        while len(self._recordings) > 1 and (
-            len(self._recordings) > _MOST_RECORDINGS or self._n_bytes > _MOST_BYTES
+            graph = self._graphs.get(recording.recipe)
+            if graph is None and len(self._graphs) < _MOST_GRAPHS:
+                graph = self._graphs[recording.recipe] = _Graph(recording, self._options)
+            known = _Known.of(recording, graph, call.arrays)
+            variants.append(known)
+            self._n_bytes += known.n_bytes
+        self._forget(variants)
+        return known
+
+    def _forget(self, latest: list[_Known]) -> None:
+        """Keep the number of recordings, and the memory they take, below what they may be."""
+        forgotten = latest[:-_MOST_VARIANTS]
+        del latest[:-_MOST_VARIANTS]
+        while len(self._known) > 1 and (
+            len(self._known) > _MOST_RECORDINGS or self._n_bytes > _MOST_BYTES
         ):
-            _, forgotten = self._recordings.popitem(last=False)
-            self._n_bytes -= sum(map(_n_bytes, forgotten))
-        return recording
+            forgotten += self._known.popitem(last=False)[1]
+            self._n_bytes -= sum(known.n_bytes for known in forgotten)
+            forgotten.clear()
+        self._n_bytes -= sum(known.n_bytes for known in forgotten)
 
     def _run_as_it_is(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         warnings.warn(
@@ -253,40 +298,158 @@ class CompiledFunction:
         return self.function(*args, **kwargs)
 
 
+class _Key:
+    """What a recording is found by, whose hash is computed once."""
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self._parts = parts
+        self._hash = hash(parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._parts == other._parts
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@dataclass
+class _Known:
+    """A recording, and its graph: None where there are too many."""
+
+    recording: Recording
+    graph: _Graph | None
+    #: what torch compiles apart
+    kind: tuple[Any, ...]
+    n_bytes: int
+    #: compiled code that has run for it before, and needs not to be compiled again
+    code: Any = None
+
+    @classmethod
+    def of(cls, recording: Recording, graph: _Graph | None, arrays: list[torch.Tensor]) -> _Known:
+        tensors = [*arrays, *recording.captured]
+        lengths = [length for tensor in tensors for length in tensor.shape]
+        kind = (
+            torch.is_grad_enabled(),
+            *[(tensor.dtype, tensor.device, tensor.requires_grad) for tensor in tensors],
+            *[min(length, 2) for length in (*lengths, *recording.sizes)],
+        )
+        if graph is not None:  # equal recipes are kept once
+            recording = recording._replace(recipe=graph.recipe)
+        return cls(recording, graph, kind, sum([array.nbytes for array in recording.plans()]))
+
+
 class _Graph:
     """A recipe, compiled for sizes that vary."""
 
     def __init__(self, recording: Recording, options: dict[str, Any]) -> None:
-        self._recipe = recording.recipe
+        self.recipe = recording.recipe
         self._sizes = recording.sizes
         self._options = options
-        self._patterns: set[tuple[int, ...]] = set()
+        self._kinds: set[Any] = set()
         self._vary([n for n, size in enumerate(self._sizes) if size > 1])
 
     def _vary(self, varying: list[int]) -> None:
         self._varying = varying
         self._fixed = sorted({*range(len(self._sizes))}.difference(varying))
-        self._graph = _replay.as_graph(self._recipe, self._sizes, varying)
+        self._graph = _replay.as_graph(self.recipe, self._sizes, varying)
         self._compiled = torch.compile(
             self._graph.forward, fullgraph=True, dynamic=True, **self._options
         )
-        self._patterns.clear()
+        self._kinds.clear()
 
-    def run(self, arrays: list[torch.Tensor], recording: Recording) -> list[torch.Tensor]:
-        sizes = recording.sizes
+    def bound(self, arrays: list[torch.Tensor], known: _Known) -> Callable[[], list[torch.Tensor]]:
+        """Return a function that runs what is compiled, or the graph if that is too much."""
+        sizes = known.recording.sizes
         other = [n for n in self._fixed if sizes[n] != self._sizes[n]]
         if other:
             self._vary(sorted([*self._varying, *other]))
-        tensors = [*arrays, *recording.captured]
-        given = [sizes[n] for n in self._varying]
-        lengths = [length for tensor in tensors for length in tensor.shape]
-        pattern = tuple([min(length, 2) for length in (*lengths, *given)])
-        if pattern not in self._patterns:
-            if len(self._patterns) == _MOST_PATTERNS:
-                return list(self._graph(*tensors, *given))
-            self._patterns.add(pattern)
-        with _replay.free_lengths():
-            return list(self._compiled(*tensors, *given))
+        inputs = [*arrays, *known.recording.captured, *[sizes[n] for n in self._varying]]
+        graph, compiled = self._graph, self._compiled
+        if known.kind not in self._kinds and len(self._kinds) == _MOST_KINDS:
+            return lambda: list(graph(*inputs))
+        self._kinds.add(known.kind)
+
+        def run() -> list[torch.Tensor]:
+            is_new = known.code is not compiled
+            with _replay.free_lengths() if is_new else nullcontext():
+                try:
+                    made = list(compiled(*inputs))
+                except FailOnRecompileLimitHit:  # strides, or lengths that were equal
+                    return list(graph(*inputs))
+            known.code = compiled
+            return made
+
+        return run
+
+
+class Surrounding:
+    """The variables around a function that it uses itself.
+
+    Parameters
+    ----------
+    function : callable
+
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._owner = getattr(function, "__self__", None)
+        while isinstance(function, functools.partial):
+            function = function.func
+        if isinstance(function, torch.nn.Module):
+            self._owner, function = function, type(function).forward
+        elif not hasattr(function, "__code__") and not hasattr(function, "__func__"):
+            function = type(function).__call__
+        plain = getattr(function, "__func__", function)
+        self._cells = getattr(plain, "__closure__", None) or ()
+        self._variables = getattr(plain, "__globals__", {})
+        self._names = sorted(_global_names(getattr(plain, "__code__", None)))
+
+    def values(self) -> Iterator[Any]:
+        """Yield what is in the variables, None for those without a value."""
+        for cell in self._cells:
+            try:
+                yield cell.cell_contents
+            except ValueError:
+                yield None
+        for name in self._names:
+            yield self._variables.get(name)
+
+    def likeness(self) -> Iterator[Any]:
+        """Yield numbers, texts and Labels as they are, and which object each other one is."""
+        for value in self.values():
+            yield _kind(value) if isinstance(value, CONSTANTS) else _Same(value)
+
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """Yield the modules in variables and all their parts."""
+        for value in (self._owner, *self.values()):
+            if isinstance(value, torch.nn.Module):
+                yield from value.modules()
+
+
+class _Same:
+    """Equal to itself, whatever the object is like."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
+
+
+def _global_names(code: CodeType | None) -> set[str]:
+    """Return the names of global variables in code, and in functions that it makes."""
+    if code is None:
+        return set()
+    names = {part.argval for part in dis.get_instructions(code) if part.opname == "LOAD_GLOBAL"}
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return names.union(*map(_global_names, inner))
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -294,37 +457,72 @@ def name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def _check_array(array: torch.Tensor, name: str) -> None:
+    is_plain = type(array) in (torch.Tensor, torch.nn.Parameter) and not array.is_nested
+    if not is_plain or array.layout is not torch.strided:
+        raise TypeError(
+            f"arguments of `{name}` must be dense arrays of torch itself to be compiled, got "
+            f"{_checks.kind(array)} with layout {array.layout}"
+        )
+
+
+def _check_leaf(leaf: Any, name: str) -> None:
+    if hasattr(leaf, "shape") and not isinstance(leaf, np.generic):
+        raise TypeError(
+            f"`{name}` is compiled for arrays of torch, got {_checks.kind(leaf)} in its "
+            "arguments; use `.to(arrays='torch')`"
+        )
+    if getattr(leaf, "__hash__", None) is None:
+        raise TypeError(
+            f"arguments of `{name}` must be arrays, maps, Labels, numbers and texts, in "
+            f"dicts, lists or tuples, to be compiled; got {_checks.kind(leaf)}"
+        )
+
+
 def _kind(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
-        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.requires_grad
+        lazy = leaf.is_conj(), leaf.is_neg()
+        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.requires_grad, lazy
+    if isinstance(leaf, Labels):
+        return leaf, _place(leaf)
     return type(leaf), repr(leaf) if isinstance(leaf, (float, complex)) else leaf
 
 
-def _state(function: Callable[..., Any]) -> Iterator[Any]:
-    """Yield what a recording depends on besides arguments, as far as it can be seen."""
-    yield torch.is_grad_enabled()
-    yield torch.is_inference_mode_enabled()
-    yield torch.get_default_dtype()
-    for device in ("cpu", "cuda"):
-        yield torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
-    for value in _around(function):
-        if isinstance(value, CONSTANTS):
-            yield _kind(value)
+def _places(structure: pytree.TreeSpec) -> Iterator[Any]:
+    """Yield where the values of Labels are, which makes them no other Labels."""
+    context = structure.context
+    if isinstance(context, MapStructure):
+        yield _place(context.keys)
+    elif isinstance(context, BlockStructure):
+        yield from map(_place, (context.samples, *context.components, context.properties))
+    for child in structure.children():
+        yield from _places(child)
 
 
-def _around(function: Callable[..., Any]) -> Iterator[Any]:
-    """Yield what a function finds in the variables around it, None for those without a value."""
-    plain = getattr(function, "__func__", function)
-    for cell in getattr(plain, "__closure__", None) or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:
-            yield None
-    variables = getattr(plain, "__globals__", {})
-    for name in getattr(getattr(plain, "__code__", None), "co_names", ()):
-        yield variables.get(name)
+def _place(labels: Labels) -> torch.device | None:
+    device: torch.device | None = labels._device
+    return device
 
 
-def _n_bytes(recording: Recording) -> int:
-    """Return the memory that is only there for the Labels of a recording."""
-    return sum([array.nbytes for array in recording.plans()])
+def _is_traced() -> bool:
+    """Tell whether something follows what is done to arrays: a transform, or another recording."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or forward_ad._current_level >= 0
+    )
+
+
+def _state() -> tuple[Any, ...]:
+    """Return what torch is told to do, on which a recording depends."""
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        *[
+            torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+            for device in ("cpu", "cuda")
+        ],
+    )

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from metatensor import _checks
 from metatensor.torch import _replay
-from metatensor.torch._recording import Recorder, Recording
+from metatensor.torch._recording import Recording
 from metatensor.torch.compilation import Call, name_of, result_of
 
 #: name of the description in a file of a program
@@ -97,9 +97,8 @@ class ExportedFunction:
     ) -> None:
         self.function = function
         self._name = name_of(function)
-        self._recorder = Recorder(self._name)
         call = Call.of(args, kwargs, self._name)
-        self._recording = call.record(function, self._recorder)
+        self._recording = call.record(function)
         self._constants = {id(tensor): name for name, tensor in _constants(self._recording)}
         inputs = self._inputs(call, self._recording)
         self._example = [_shape(value) for value in inputs]
@@ -136,13 +135,13 @@ class ExportedFunction:
 
         """
         call = Call.of(args, kwargs, self._name)
-        recording = call.record(self.function, self._recorder)
+        recording = call.record(self.function)
         return self._checked(call, recording)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the function returns; the program does all work on arrays."""
         call = Call.of(args, kwargs, self._name)
-        recording = call.record(self.function, self._recorder)
+        recording = call.record(self.function)
         made = self.program.module()(*self._checked(call, recording))
         return result_of(recording, call.arrays, made)
 
@@ -199,7 +198,7 @@ class ExportedFunction:
                 recipe.outputs,
                 strict=True,
             )
-            if _replay.is_made(output, recipe)
+            if recipe.makes(output)
         ]
         return {
             "inputs": described,
@@ -236,7 +235,7 @@ class _Program(torch.nn.Module):
 def _constants(recording: Recording) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield parameters and buffers of the modules that were called, by a flat name."""
     seen = set()
-    for number, module in enumerate(recording.modules):
+    for number, module in enumerate(recording.surroundings.modules):
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             if id(tensor) not in seen:
                 seen.add(id(tensor))

@@ -95,6 +95,23 @@ def test_entries(number):
     TensorMap(padded.keys, [checked(block) for block in padded])
 
 
+@pytest.mark.parametrize(
+    ("within", "n_rows"), [("system", 5), (("system", "atom"), 1), ((), 20), ("other", 20)]
+)
+def test_gradients_of_atoms_for_other_atoms(within, n_rows):
+    atoms = labels("system atom", [[0, 2], [1, 0], [3, 4]])
+    block = TensorBlock(np.arange(1.0, 7.0).reshape(3, 2), atoms, [], N)
+    rows = [[0, 0, 2], [1, 1, 0], [2, 3, 4]]
+    if within != ("system", "atom"):
+        rows += [[0, 0, 4], [2, 3, 0]]
+    rows = labels("sample system atom", rows)
+    values = np.arange(1.0, 1 + 6 * len(rows)).reshape(-1, 3, 2)
+    block.add_gradient("positions", TensorBlock(values, rows, [XYZ], N))
+    padded = checked(pad_samples(block, {"system": 4, "atom": 5}, within=within))
+    assert padded.gradient("positions").shape == (20 * n_rows, 3, 2)
+    same_entries(padded, block)
+
+
 def checked(block):
     """Make the block anew, by what checks that everything fits together."""
     axes = block.components, Labels(block.properties.names, np.array(block.properties.values))
@@ -309,7 +326,13 @@ def other_system(tensor):
         (None, SIZES, {"structure": range(3)}, ValueError, "got none for 'structure'"),
         (None, [("system", 4)], None, TypeError, "must be dicts"),
         (nested, SIZES, None, NotImplementedError, "gradients of gradients"),
-        (other_system, SIZES, None, ValueError, "must have the 'system' of their sample"),
+        (
+            other_system,
+            SIZES,
+            None,
+            ValueError,
+            "'system' of their.*leave it out of `within`",
+        ),
     ],
 )
 def test_refuses(change, sizes, numbers, error, match):

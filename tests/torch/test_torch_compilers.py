@@ -182,7 +182,14 @@ def _is_inner(part, tensor):
 def loaded(module, tensor):
     gradients = tensor.block(0).has_gradient("positions")
     systems = [made(1, gradients, seed) for seed in range(4)]
-    loader = DataLoader(systems, batch_size=2, num_workers=2, collate_fn=partial(list))
+    loader = DataLoader(
+        systems,
+        batch_size=2,
+        num_workers=2,
+        collate_fn=partial(list),
+        # other tests have started jax, whose threads a fork would lose
+        multiprocessing_context="spawn",
+    )
     function = Compiled(module)
     for batch in loader:
         for one in batch:
@@ -452,6 +459,20 @@ def test_attached_gradients():
         gradients.append(positions.grad)
     torch.testing.assert_close(*gradients)
     assert gradients[0].abs().max() > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_graphs_may_be_broken():
+    """What can not be compiled runs as it is, unless the graph must be whole."""
+
+    def function(tensor, scale):
+        weights = metatensor.lstsq(tensor, tensor, rcond=1e-10)
+        if metatensor.equal(tensor, tensor):
+            weights = weights * scale
+        return metatensor.sum_over_samples(weights, "n")
+
+    tensor, scale = made(gradients=False), torch.tensor(2.0).double()
+    alike(torch.compile(function, backend="aot_eager")(tensor, scale), function(tensor, scale))
 
 
 def test_too_many_labels():

@@ -102,6 +102,11 @@ class ModuleMap(Module):
     ) -> None:
         super().__init__()
         _checks.require_type(in_keys, Labels, "in_keys")
+        if not isinstance(modules, Iterable):
+            raise TypeError(
+                "`modules` must be a sequence with one module for each key, got "
+                f"{_checks.kind(modules)}; `ModuleMap.from_module` makes copies of one"
+            )
         modules = list(modules)
         if out_properties is not None:
             out_properties = list(out_properties)
@@ -233,7 +238,7 @@ def _on_block(
             f"the values must be torch tensors, got {_checks.kind(given)}; use "
             "`tensor.to(arrays='torch')`"
         )
-    values: torch.Tensor = module(given)
+    values = _apply(module, given)
     if isinstance(properties, dict):
         properties = _numbered(values.shape[-1] if values.ndim else 0, block, properties)
     _check_shape(values, given.shape[:-1], block, properties)
@@ -249,10 +254,25 @@ def _on_block(
     return TensorBlock._of(values, block._samples, block._components, properties, gradients)
 
 
+def _apply(module: torch.nn.Module, values: torch.Tensor) -> torch.Tensor:
+    try:
+        result: torch.Tensor = module(values)
+    except RuntimeError as error:
+        dtypes = {parameter.dtype for parameter in module.parameters()}
+        if len(dtypes) == 1 and values.dtype not in dtypes:
+            (dtype,) = dtypes
+            raise RuntimeError(
+                f"{error}; the parameters are of {dtype}, the values of {values.dtype}: use "
+                f"`tensor.to({dtype})`, or `module.to({values.dtype})`"
+            ) from None
+        raise
+    return result
+
+
 def _numbered(size: int, block: TensorBlock, known: dict[Any, Labels]) -> Labels:
     """Return properties "_", with values in the library and place of those of a block."""
     given = block._properties
-    place = (size, None if given._tensor is None else given._tensor.device)
+    place = (size, given._device)
     if place not in known:
         known[place] = given._like(Labels.range("_", size)._table, ("_",))
     return known[place]
