@@ -291,9 +291,10 @@ def _require_groups(
     cotangent = np.cos(np.arange(1.0, 1.0 + math.prod(shape))).reshape(shape)
     cotangent[numbers % 2 != parity] = 0.0
     for name, array in zip(names, differentiator.pull(block, names, cotangent), strict=False):
-        sizes = np.abs(_arrays.to_host(_arrays.detach(array)))
+        xp = _arrays.namespace(array)
+        sizes = np.abs(_arrays.to_host(xp.astype(_arrays.detach(array), xp.float32)))
         others = groups[name].rows % 2 != parity
-        limit = np.sqrt(np.finfo(sizes.dtype).eps) * sizes[~others].max(initial=0)
+        limit = float(xp.finfo(array.dtype).eps) ** 0.5 * sizes[~others].max(initial=0)
         if sizes[others].max(initial=0) > limit:
             raise ValueError(
                 f"values must only depend on rows of {_who(name)} with the same {list(shared)} as "

@@ -314,6 +314,8 @@ def store_gradients(
         if a parameter does not require grad, or a map does not depend on it; if there is a gradient
         with its name already; if samples depend on what `within` excludes; for `drop_zeros` with
         `differentiable`, since derivatives of what is zero need not be
+    NotImplementedError
+        in functions that ``torch.func`` transforms
 
     See Also
     --------
@@ -344,6 +346,11 @@ def store_gradients(
         raise ValueError(
             "`drop_zeros` can not be used with `differentiable`: a row that is zero can have "
             "derivatives; leave one out"
+        )
+    if torch._C._functorch.get_dynamic_layer_stack_depth():
+        raise NotImplementedError(
+            "`store_gradients` can not be used in functions that `torch.func` transforms; call it "
+            "outside, with `differentiable=True` for further derivatives by `torch.autograd`"
         )
     with torch.enable_grad():
         if callable(tensor):

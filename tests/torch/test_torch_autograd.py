@@ -793,6 +793,18 @@ def test_systems_that_depend_on_each_other(dtype, n_samples):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_numbers_of_16_bits(dtype):
+    given = {"strain": parameters(dtype)["strain"]}
+
+    def function(parameters):
+        return TensorBlock((parameters["strain"].values ** 2).sum((1, 2)), SYSTEMS, [], ONE)
+
+    found = store_gradients(function, given).gradient("strain").values
+    assert found.dtype == dtype
+    assert torch.equal(found, 2 * given["strain"].values)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_does_not_depend(dtype):
     given = parameters(dtype)
@@ -881,6 +893,18 @@ def test_errors_of_store(case):
     given = parameters() if given is None else given
     with pytest.raises(error, match=re.escape(text)):
         store_gradients(make(given), given, **options)
+
+
+def test_stores_nothing_in_transforms():
+    given = parameters(requires_grad=False)
+
+    def total(values):
+        new = {**given, "strain": replaced(given, [given["positions"].values, values])["strain"]}
+        block = store_gradients(lambda blocks: blocks["strain"], new)
+        return block.values.sum()
+
+    with pytest.raises(NotImplementedError, match="can not be used in functions that `torch.func`"):
+        torch.func.grad(total)(given["strain"].values)
 
 
 # ---- compilers
