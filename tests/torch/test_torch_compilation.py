@@ -487,6 +487,10 @@ def forward_mode(tensor):
     return torch.func.vmap(torch.func.hessian(energy))(values), tangent
 
 
+def makes_modules(tensor):
+    return nn.ChainRule(NETWORK)(metatensor.remove_gradients(tensor))
+
+
 def checkpointed(tensor):
     block = tensor.block(0)
     return torch.utils.checkpoint.checkpoint(torch.tanh, block.values, use_reentrant=False)
@@ -501,6 +505,7 @@ def checkpointed(tensor):
         masks,
         detaches_behind_functions,
         forward_mode,
+        makes_modules,
         checkpointed,
         torch.compile(lambda tensor: 2 * tensor.block(0).values, backend="eager"),
         compile(lambda tensor: 2 * tensor.block(0).values, backend="eager"),
@@ -897,6 +902,30 @@ assert "metatensor" not in sys.modules
     first = description["inputs"][1]
     assert first["path"] == "[0][0][0]['positions'].values"
     assert (first["name"], first["dtype"]) == ("input_1", "torch.float64")
+
+
+def test_programs_with_and_without_gradients():
+    """A program that was exported where torch follows runs where it does not, and conversely."""
+    function = nn.ChainRule(NETWORK)
+    exports = [export(function, (batch(6),))]
+    with torch.no_grad():
+        exports.append(export(function, (batch(6),)))
+        for exported in exports:
+            assert_same(exported(batch(9)), function(batch(9)))
+
+
+def test_arrays_around_exported_functions():
+    """They are part of the program, as parameters are, and must stay the same objects."""
+    model, factor = torch.nn.Linear(P, 2), torch.ones(2)
+    exported = export(lambda array: model(array) * factor, (torch.ones(3, P),))
+    assert [entry["name"] for entry in exported.description["inputs"]] == ["input_0"]
+    with torch.no_grad():
+        factor.mul_(3)
+        model.weight.mul_(2)
+    assert_same(exported(torch.ones(5, P)), model(torch.ones(5, P)) * factor)
+    model.weight = torch.nn.Parameter(torch.zeros(2, P))
+    with pytest.raises(ValueError, match="uses other parameters"):
+        exported(torch.ones(5, P))
 
 
 def test_examples_must_be_large_enough():
