@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 UPSTREAM = ["metatensor-core==0.2.6", "metatensor-operations==0.5.0", "metatensor-learn==0.6.2"]
+UPSTREAM_OF_TORCH = "metatensor-torch==0.10.8"
 SIZES = ["S", "M", "L", "XL"]
 ONE_THREAD = dict.fromkeys(
     ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"], "1"
@@ -85,7 +86,7 @@ def cache_folder() -> Path:
 def make_upstream(folder: Path, torch: str | None) -> str:
     """Create the other environment, unless it is there, and return its interpreter."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    wanted = [*UPSTREAM, *([f"torch=={torch}"] if torch else [])]
+    wanted = [*UPSTREAM, *([f"torch=={torch}", UPSTREAM_OF_TORCH] if torch else [])]
     ready = folder / "ready"
     if not ready.exists() or ready.read_text() != " ".join(wanted):
         print(f"creating an environment with {', '.join(wanted)} in {folder}", file=sys.stderr)
@@ -192,7 +193,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--environment", type=Path, default=cache_folder(), help="where to create it"
     )
-    parser.add_argument("--torch", metavar="VERSION", help="install torch in it too (for `import`)")
+    parser.add_argument("--torch", metavar="VERSION", help="install torch too, and what is for it")
     parser.add_argument("--output", type=Path, help="write all figures to this file, as JSON")
     parser.add_argument(
         "--keep-pages",

@@ -5,7 +5,7 @@ Training a network on energies and forces
 The energy of an alloy is a sum over its atoms, and that of an atom what the network of its species
 makes of its surroundings. Forces follow by the chain rule from the gradients of the features. The
 networks are trained in batches of systems, with a data loader and plain torch, and compared with a
-linear model of the same features. Needs torch, and takes less than half a minute.
+linear model of the same features. Needs torch, and takes less than a minute.
 """
 
 import matplotlib.pyplot as plt
@@ -14,6 +14,7 @@ import torch
 from sklearn.pipeline import make_pipeline
 
 import metatensor
+import metatensor.torch as mts
 from metatensor import Labels
 from metatensor.datasets import make_alloys, radial_descriptor
 from metatensor.learn import DataLoader, Dataset, nn
@@ -175,7 +176,7 @@ def predict(descriptor):
     return result.to(arrays="numpy")
 
 
-n_epochs = 200
+n_epochs = 120
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=n_epochs)
 history = {"train": [], "validation": []}
@@ -185,6 +186,32 @@ for _ in range(n_epochs):
     schedule.step()
     for name, curve in history.items():
         curve.append(errors_between(y[name], predict(X[name])))
+
+# %%
+# The same step, compiled
+# -----------------------
+# ``metatensor.torch.compile`` records what a function does to arrays, and torch compiles that once
+# for batches of any labels: the sizes of batches are inputs of the code. Gradients of parameters
+# are the same numbers. Without ``backend``, torch makes faster code, with a compiler of C++ and in
+# more time. A set of labels that was not there before costs one slow step: it pays for batches that
+# come again, and for large ones.
+
+compiled_loss_of = mts.compile(loss_of, backend="aot_eager")
+
+
+def gradients(loss_of, batch):
+    """Return the derivatives of a loss with respect to all parameters."""
+    optimizer.zero_grad()
+    loss_of(batch.features, batch.energies).backward()
+    return torch.cat([parameter.grad.ravel() for parameter in model.parameters()])
+
+
+off = 0.0
+for batch in loader:
+    expected = gradients(loss_of, batch)
+    found = gradients(compiled_loss_of, batch)
+    off = max(off, float((found - expected).abs().max() / expected.abs().max()))
+print(f"{len(loader)} batches, {compiled_loss_of.n_graphs} graph; gradients are off by {off:.0e}")
 
 # %%
 # The result

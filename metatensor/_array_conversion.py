@@ -111,10 +111,17 @@ def convert(array: Array, target: Target) -> Array:
 
 
 def convert_constant(array: Array, target: Target) -> Array:
-    """Move numbers that are data even where torch traces functions, such as those of Labels."""
+    """Move numbers that are data even where torch traces functions, such as those of Labels.
+
+    They can be used in training, also when they come from a computation in inference mode.
+    """
     modes: Any = sys.modules.get("torch.utils._mode_utils")
     if modes is None:
         return convert(array, target)
+    torch = sys.modules["torch"]
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return convert_constant(array, target)
     with modes.no_dispatch():
         return convert(array, target)
 

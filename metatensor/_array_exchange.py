@@ -51,7 +51,8 @@ def asarray(obj: Any, arrays: str | None = None, copy: bool | None = None) -> Ar
         if `obj` is no array or a masked one, `arrays` is no library known, or a copy is needed that
         `copy` does not allow; also if jax is not allowed the 64 bits of the numbers
     TypeError
-        if these are no numbers, or numbers of a kind that the other library has not
+        if these are no numbers, or numbers of a kind that the other library has not, or those of a
+        sparse tensor or one without data
     RuntimeError
         if a tensor of torch requires grad: its history would be lost
     ImportError
@@ -111,13 +112,15 @@ def exchange(array: Array, name: str, copy: bool | None = None, dtype: Any = Non
             f"a tensor that requires grad can not become an array of {name}: its history would be "
             "lost; use `.detach()` first"
         )
+    if own == "torch":
+        _require_memory(array, name)
     if own == "torch" and (array.is_conj() or array.is_neg()):  # which DLPack knows nothing of
         if copy is False:
             _refuse_sharing(name, "its numbers are conjugated or negated when they are read")
         array = array.resolve_conj().resolve_neg()
     if name == "numpy":
         return _to_numpy(array, copy, dtype)
-    _backend(name)  # which may not be installed
+    backend(name)  # which may not be installed
     if (name == "jax" and copy is False) or not (_has_numpy_dtype(array) and _on_host(array)):
         try:
             return _through_dlpack(array, name, copy)
@@ -131,10 +134,28 @@ def exchange(array: Array, name: str, copy: bool | None = None, dtype: Any = Non
         return _numpy_to_jax(host, dtype)
     if copy is False:
         _refuse_sharing(name, "it is on the host")
-    return _backend(name).asarray(_owned(host))
+    return backend(name).asarray(_owned(host))
 
 
-def _backend(name: str) -> Any:
+def _require_memory(tensor: Array, name: str) -> None:
+    """Refuse tensors whose numbers are not in one piece of memory, or nowhere."""
+    torch = sys.modules["torch"]
+    if (
+        tensor.layout is not torch.strided
+        or tensor.is_nested
+        or tensor.device.type == "meta"
+        # such as those that compilers work with, which show memory that is not theirs
+        or type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    ):
+        raise TypeError(
+            f"only a dense tensor with data can become an array of {name}, got a "
+            f"{type(tensor).__name__} of layout {tensor.layout} on {tensor.device}; "
+            "`.to_dense()` makes dense ones"
+        )
+
+
+def backend(name: str) -> Any:
+    """Return the module of a library, imported if need be."""
     module = sys.modules.get(BACKENDS[name])
     if module is not None:
         return module
@@ -202,7 +223,7 @@ def _numpy_to_torch(host: npt.NDArray[Any], copy: bool | None) -> Array:
         why = "its strides are negative, or of no whole number of entries"
     if why and copy is False:
         _refuse_sharing("torch", why)
-    return _backend("torch").from_numpy(_owned(host) if why or copy else host)
+    return backend("torch").from_numpy(_owned(host) if why or copy else host)
 
 
 def _numpy_to_jax(host: npt.NDArray[Any], dtype: Any) -> Array:
@@ -210,7 +231,7 @@ def _numpy_to_jax(host: npt.NDArray[Any], dtype: Any) -> Array:
         host = host.astype(dtype, copy=False)
     if not host.dtype.isnative:
         host = _owned(host)
-    moved = _backend("jax").array(host)
+    moved = backend("jax").array(host)
     _require_dtype(moved, host)
     return moved
 
@@ -237,7 +258,7 @@ def _through_dlpack(array: Any, name: str, copy: bool | None) -> Array:
         array = _arrays.copy(array)
     keywords = {"copy": False} if to_jax and copy is False else {}
     try:
-        moved = _backend(name).from_dlpack(array, **keywords)
+        moved = backend(name).from_dlpack(array, **keywords)
     except (AttributeError, *_DLPACK_ERRORS) as error:
         _refuse_sharing(name, error)
     if to_jax and hasattr(array, "dtype"):

@@ -96,7 +96,7 @@ def as_values(array: Any, copy: bool | None = None) -> Array:
         return array
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(
-            "`values` can not be a masked array, its mask would be lost; use `.filled(...)`"
+            "a masked array can not be taken, its mask would be lost; use `.filled(...)`"
         )
     has_shape = hasattr(array, "shape") and not isinstance(array, (np.generic, type))
     if has_shape and is_array(array):
@@ -105,7 +105,10 @@ def as_values(array: Any, copy: bool | None = None) -> Array:
         return from_dlpack(array, copy)
     if has_shape and (hasattr(array, "__array__") or hasattr(array, "__array_interface__")):
         return np.array(array, copy=copy)
-    raise ValueError(f"unknown array type for `values`: {type(array)}, an array is required")
+    raise ValueError(
+        f"unknown array type: {type(array)}, an array is required; use `numpy.asarray(...)` for "
+        "lists, and for buffers, which it shares"
+    )
 
 
 def is_array(array: Any) -> bool:
@@ -153,6 +156,14 @@ def device(array: Array) -> Any:
     return array.device if name == "torch" else compat.device(array)
 
 
+def _device_of_new(like: Array) -> Any:
+    """Return where to make an array that goes with another, None for where the library likes."""
+    found = device(like)
+    if library(like) == "jax" and not isinstance(found, sys.modules["jax"].Device):
+        return None  # several devices; what goes to each is another question for another shape
+    return found
+
+
 def has_format_dtype(array: Array) -> bool:
     """Tell whether the dtype is bool, integer, real or complex, which is what maps hold."""
     return array.dtype.kind in "biufc" if library(array) == "numpy" else True
@@ -176,9 +187,16 @@ def difference(first: Array, other: Array) -> tuple[str, Any, Any] | None:
         return "array library", library(first), library(other)
     if not same_dtype(first, other):
         return "dtype", first.dtype, other.dtype
-    if device(first) != device(other):
+    if device(first) != device(other) and not _shares_devices(first, other):
         return "device", device(first), device(other)
     return None
+
+
+def _shares_devices(first: Array, other: Array) -> bool:
+    """Tell whether jax takes both: what it traces has no device, what it shards has several."""
+    if library(first) != "jax":
+        return False
+    return is_traced(first) or is_traced(other) or bool(first.devices() == other.devices())
 
 
 def to_host(array: Array) -> npt.NDArray[Any]:
@@ -341,7 +359,7 @@ def positions_like(array: Array, positions: npt.NDArray[np.intp]) -> Array:
     if library(array) in ("numpy", "dask"):  # dask indexes chunks by what it knows
         return positions
     xp = namespace(array)
-    return xp.asarray(positions, device=compat.device(array))
+    return xp.asarray(positions, device=_device_of_new(array))
 
 
 def take(array: Array, positions: npt.NDArray[np.intp], axis: int = 0) -> Array:
@@ -406,7 +424,7 @@ def full(shape: tuple[int, ...], value: Any, like: Array) -> Array:
         # memory that is known to be zero is not written to
         zeros = type(value) is int and value == 0
         return np.zeros(shape, like.dtype) if zeros else np.full(shape, value, dtype=like.dtype)
-    return namespace(like).full(shape, value, dtype=like.dtype, device=compat.device(like))
+    return namespace(like).full(shape, value, dtype=like.dtype, device=_device_of_new(like))
 
 
 def wraps(result: Array, exact: Array) -> bool:
@@ -416,6 +434,8 @@ def wraps(result: Array, exact: Array) -> bool:
     """
     name = library(result)
     if name == "dask" or is_traced(result):
+        return False
+    if name == "torch" and not is_plain_tensor(result):  # what its compilers trace
         return False
     xp = namespace(result)
     difference = xp.abs(exact - xp.astype(result, exact.dtype))
@@ -499,7 +519,7 @@ def empty(like: Array) -> Array:
     shape = tuple(like.shape)
     if library(like) == "numpy":
         return np.empty(shape, dtype=like.dtype)
-    return namespace(like).empty(shape, dtype=like.dtype, device=compat.device(like))
+    return namespace(like).empty(shape, dtype=like.dtype, device=_device_of_new(like))
 
 
 def random_uniform(like: Array, rng: np.random.Generator) -> Array:
@@ -539,7 +559,7 @@ def from_host(host: npt.NDArray[Any], like: Array) -> Array:
         return host.astype(like.dtype, copy=False)
     if not host.flags.writeable or min(host.strides, default=0) < 0:
         host = host.copy()  # torch warns about what it could write to, and knows no reversed axes
-    return namespace(like).asarray(host, dtype=like.dtype, device=compat.device(like))
+    return namespace(like).asarray(host, dtype=like.dtype, device=_device_of_new(like))
 
 
 def kind(array: Array) -> str:

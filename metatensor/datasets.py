@@ -209,9 +209,9 @@ def radial_descriptor(
     -------
     TensorMap
         Keys ``center_type``, ``neighbor_type``; samples ``system``, ``atom`` (``system`` alone
-        with ``by="system"``); property ``n``. Gradient ``positions``: samples ``sample``,
-        ``system``, ``atom``, component ``xyz``. Gradient ``strain``: samples ``sample``,
-        components ``xyz_1``, ``xyz_2``.
+        with ``by="system"``); property ``n`` from 0 to ``n_radial``. Gradient ``positions``:
+        samples ``sample``, ``system``, ``atom``, component ``xyz``. Gradient ``strain``: samples
+        ``sample``, components ``xyz_1``, ``xyz_2``.
 
     Examples
     --------

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from metatensor import _array_conversion, _arrays, _checks, _display
+from metatensor import _array_conversion, _array_exchange, _arrays, _checks, _display
 from metatensor._core import sets
 from metatensor._core.base import EntryBase, LabelsBase, counting, entry_at, use_entry_type
 from metatensor._core.rows import first_duplicate
@@ -80,18 +80,20 @@ class Labels(LabelsBase):
         return _checks.check_names(_checks.names_tuple(names))
 
     @staticmethod
-    def _convert(names: tuple[str, ...], values: Any) -> tuple[Table, _arrays.Array | None]:
-        """Return the int32 table, and the array to show as `values` where that is another one."""
+    def _convert(names: tuple[str, ...], values: Any) -> tuple[Table, Any]:
+        """Return the int32 table, and the device of `values` where they are to be a tensor."""
         if not _is_array(values):
             raise ValueError(
                 f"`values` must be a 2-D array of integers, got {_checks.kind(values)}"
             )
         values = _arrays.as_values(values)
+        device = None
         if _arrays.library(values) == "torch":
             _check_tensor(values)
+            device = values.device
         shape = tuple(values.shape)
         if shape and shape[0] == 0:
-            return _with_tensor(np.empty((0, len(names)), dtype=np.int32), values)
+            return np.empty((0, len(names)), dtype=np.int32), device
         if len(shape) != 2:
             raise ValueError(f"`values` must be a 2-D array, got {len(shape)} dimension(s)")
         if shape[1] != len(names):
@@ -99,15 +101,18 @@ class Labels(LabelsBase):
                 f"`values` must have one column for each name in {list(names)}, "
                 f"got {shape[1]} column(s)"
             )
-        host = _arrays.to_host(values)
-        if host.dtype.kind not in "iub" or str(values.dtype) == "torch.bool":
+        if _arrays.kind(values) in ("real", "complex") or str(values.dtype) == "torch.bool":
             raise TypeError(
                 f"`values` must be integers, or convertible to integers, got {values.dtype}"
             )
+        host = _arrays.to_host(values)
         table = _to_int32(host)
         if table is host or not table.flags.c_contiguous:
             table = np.array(table, dtype=np.int32, order="C")
-        return _with_tensor(table, values)
+        return table, device
+
+    def _as_tensor(self) -> Any:
+        return _array_conversion.convert_constant(self._table, _place(self._device))
 
     def _row(self, entry: Any) -> Sequence[int]:
         """Turn what was given as an entry into a sequence of integers."""
@@ -206,7 +211,7 @@ class Labels(LabelsBase):
     @property
     def device(self) -> Any:
         """Where `values` live: "cpu" for numpy, a torch.device for torch."""
-        return "cpu" if self._tensor is None else _arrays.device(self._tensor)
+        return "cpu" if self._device is None else self._device
 
     def column(self, dimension: str) -> _arrays.Array:
         """Return the values of one dimension.
@@ -468,7 +473,7 @@ class Labels(LabelsBase):
 
         """
         positions = self._matches(selection)
-        if self._tensor is None:
+        if self._device is None:
             return positions.astype(np.uint64)
         return self._beside(positions)
 
@@ -488,10 +493,10 @@ class Labels(LabelsBase):
 
     def _beside(self, positions: npt.NDArray[np.intp]) -> Any:
         """Return positions where `values` are, so that these and others can be indexed by them."""
-        if self._tensor is None:
+        if self._device is None:
             return positions
         return _array_conversion.convert(
-            positions.astype(np.int64, copy=False), _place(self._tensor)
+            positions.astype(np.int64, copy=False), _place(self._device)
         )
 
     # ---- changing dimensions
@@ -506,7 +511,7 @@ class Labels(LabelsBase):
         name : str
             name of the new dimension
         values : array of int, (n_entries,)
-            values of the new dimension, of numpy or torch
+            values of the new dimension, of any array library
 
         Returns
         -------
@@ -525,11 +530,10 @@ class Labels(LabelsBase):
         ['system', 'atom']
 
         """
-        if not _is_array(values) or len(values.shape) != 1:
-            raise ValueError(
-                f"`values` must be a 1-D array of numpy or torch, got {_checks.kind(values)}"
-            )
-        values = _arrays.to_host(values)
+        given = _arrays.as_values(values) if _is_array(values) else None
+        if given is None or len(given.shape) != 1:
+            raise ValueError(f"`values` must be a 1-D array, got {_checks.kind(values)}")
+        values = _arrays.to_host(given)
         if len(values) != len(self):
             raise ValueError(
                 f"`values` must have one value for each of the {len(self)} entries, "
@@ -560,7 +564,7 @@ class Labels(LabelsBase):
         name : str
             name of the new dimension
         values : array of int, (n_entries,)
-            values of the new dimension, of numpy or torch
+            values of the new dimension, of any array library
 
         Returns
         -------
@@ -677,13 +681,11 @@ class Labels(LabelsBase):
         position = self._position_of_name(old)
         names = list(self._names)
         names[position] = new
-        return Labels._of(Labels._checked(names), self._table, self.values)
+        return Labels._of(Labels._checked(names), self._table, self._device, self._view)
 
     def _like(self, table: Table, names: tuple[str, ...] | None = None) -> Labels:
         """Return Labels of unique rows whose values are in the library and place of self's."""
-        return Labels._of(
-            self._names if names is None else names, *_with_tensor(table, self._tensor)
-        )
+        return Labels._of(self._names if names is None else names, table, self._device)
 
     # ---- moving and copying
 
@@ -722,25 +724,29 @@ class Labels(LabelsBase):
     def _to(self, target: _array_conversion.Target) -> Labels:
         if target.arrays not in (None, "numpy", "torch"):
             target = target._replace(arrays="numpy", device=None)
-        if target.dtype is not None:
-            target = target._replace(dtype=None)
-        values = _array_conversion.convert_constant(self.values, target)
+        here = self._device
+        is_tensor = target.arrays == "torch" or (target.arrays is None and here is not None)
+        if is_tensor and (target.device is None or str(target.device) == str(here or "cpu")):
+            if here is not None and not target.copy:
+                return self
+            device = here or _array_exchange.backend("torch").device("cpu")
+            return Labels._of(self._names, self._table, device)
+        values = _array_conversion.convert_constant(self.values, target._replace(dtype=None))
         if values is self.values:
             return self
-        return Labels._of(
-            self._names, self._table, None if isinstance(values, np.ndarray) else values
-        )
+        device = values.device if is_tensor else None
+        return Labels._of(self._names, self._table, device, values)
 
     def _along(self, target: _array_conversion.Target) -> Labels:
         """Return what goes with an array moved to `target`: numpy stays on the host."""
-        if self._tensor is None and target.arrays != "torch":
+        if self._device is None and target.arrays != "torch":
             return self
         if target.arrays not in (None, "torch"):
             target = target._replace(device=None)
         return self._to(target)
 
     def __copy__(self) -> Labels:
-        return Labels._of(self._names, self._table, self.values)
+        return Labels._of(self._names, self._table, self._device, self._view)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Labels:
         return self.__copy__()
@@ -868,7 +874,14 @@ class LabelsEntry(EntryBase):
         raise TypeError(f"a LabelsEntry can be indexed with int or str, got {_checks.kind(index)}")
 
     def __reduce__(self) -> Any:
-        return _entry, (self._labels._names, self._labels._table[self._row].tolist())
+        labels = self._labels
+        return _entry, (labels._names, labels._table[self._row].tolist(), labels._device)
+
+    def __copy__(self) -> LabelsEntry:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LabelsEntry:
+        return self
 
     def print(self) -> str:
         """Return the entry as text, such as ``(a=0, b=1)``."""
@@ -886,13 +899,15 @@ class LabelsEntry(EntryBase):
 use_entry_type(LabelsEntry)
 
 
-def _entry(names: tuple[str, ...], row: list[int]) -> LabelsEntry:
-    entry: LabelsEntry = entry_at(Labels._of(names, np.array([row], dtype=np.int32)), 0)
+def _entry(names: tuple[str, ...], row: list[int], device: Any = None) -> LabelsEntry:
+    entry: LabelsEntry = entry_at(Labels._of(names, np.array([row], dtype=np.int32), device), 0)
     return entry
 
 
 def _is_array(values: Any) -> bool:
-    described = hasattr(values, "shape") and hasattr(values, "dtype")
+    described = hasattr(values, "shape") and any(
+        hasattr(values, name) for name in ("dtype", "__array__", "__array_interface__")
+    )
     return (described and not isinstance(values, np.generic)) or _arrays.exports_dlpack(values)
 
 
@@ -904,16 +919,8 @@ def _check_tensor(values: Any) -> None:
         _checks.invalid("`values` of Labels must hold data, got a tensor on the 'meta' device")
 
 
-def _with_tensor(table: Table, like: _arrays.Array) -> tuple[Table, Any]:
-    """Return the table, and a copy of it as torch tensor where that is what `like` is."""
-    if like is None or _arrays.library(like) != "torch":
-        return table, None
-    table.flags.writeable = False
-    return table, _array_conversion.convert_constant(table, _place(like))
-
-
-def _place(tensor: Any) -> _array_conversion.Target:
-    return _array_conversion.Target(arrays="torch", device=tensor.device)
+def _place(device: Any) -> _array_conversion.Target:
+    return _array_conversion.Target(arrays="torch", device=device)
 
 
 def _to_int32(values: npt.NDArray[Any]) -> Table:

@@ -245,8 +245,8 @@ class TensorMap(Operators):
         what = _selection_text(selection)
         if len(positions):
             raise ValueError(
-                f"{len(positions)} blocks match {what}, `block` requires exactly one; "
-                "use `blocks` for several"
+                f"{len(positions)} blocks match {what}, `block` requires exactly one, such as "
+                f"that for {self._keys.entry(positions[0]).print()}; use `blocks` for several"
             )
         raise ValueError(f"no block matches {what}; the keys have the names {self._keys.names}")
 
@@ -634,6 +634,8 @@ def _positions(keys: Labels, selection: Mapping[str, int]) -> Sequence[int]:
 
 
 def _selection_text(selection: Any) -> str:
+    if isinstance(selection, dict) and not selection:
+        return "an empty selection"
     if isinstance(selection, dict):
         return "(" + ", ".join(f"{name}={value}" for name, value in selection.items()) + ")"
     if isinstance(selection, LabelsEntry):

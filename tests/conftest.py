@@ -16,6 +16,7 @@ from metatensor import Labels
 threadpoolctl.threadpool_limits(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # read when jax is imported
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # which take longer than small data
 # read when scipy is imported; without, scikit-learn leaves out checks, or can not import them
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
@@ -47,6 +48,15 @@ class Library:
 
     def __repr__(self) -> str:
         return self.name
+
+
+@pytest.fixture
+def jax_x32():
+    """jax, which has numbers of 32 bits only."""
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", False)
+    yield jax
+    jax.config.update("jax_enable_x64", True)
 
 
 @pytest.fixture(scope="session", autouse=True)

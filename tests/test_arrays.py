@@ -16,13 +16,6 @@ def host(array):
     return np.asarray(_arrays.to_host(array))
 
 
-@pytest.fixture
-def jax_x32():
-    jax = pytest.importorskip("jax")
-    with jax.enable_x64(False):
-        yield jax
-
-
 # ---------------------------------------------------------------------------------- asking
 
 

@@ -10,13 +10,18 @@ from metatensor._core.rows import RowIndex
 class LabelsBase:
     _names: tuple[str, ...]
     _table: npt.NDArray[np.int32]
-    _tensor: Any
+    _view: Any
+    _device: Any
     def __init__(
         self, names: str | Iterable[str], values: Any, assume_unique: bool = False
     ) -> None: ...
     @classmethod
     def _of(
-        cls, names: tuple[str, ...], table: npt.NDArray[np.int32], values: Any = None
+        cls,
+        names: tuple[str, ...],
+        table: npt.NDArray[np.int32],
+        device: Any = None,
+        view: Any = None,
     ) -> Self: ...
     @classmethod
     def _checked(cls, names: str | Iterable[str]) -> tuple[str, ...]: ...

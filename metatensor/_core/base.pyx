@@ -1,7 +1,7 @@
 """What `Labels` and `LabelsEntry` are made of: a table of int32 rows with named columns.
 
-The Python classes on top add the checks and their texts: `_check_names`, `_convert`, `_get`,
-`_row` and the `_refuse_...` methods are theirs.
+The Python classes on top add the checks and their texts: `_check_names`, `_convert`,
+`_as_tensor`, `_get`, `_row` and the `_refuse_...` methods are theirs.
 """
 cimport cython
 cimport numpy as cnp
@@ -85,10 +85,11 @@ cdef class LabelsBase:
 
     cdef readonly tuple _names
     cdef readonly cnp.ndarray _table
-    # the values as users see them, a view made when first asked for or a tensor: whoever sets
-    # their shape or dtype in place does not reach the table
-    cdef object _view
-    cdef readonly object _tensor
+    # the values as users see them, a view or a tensor that is made when first asked for: whoever
+    # sets their shape or dtype in place does not reach the table
+    cdef readonly object _view
+    # where the tensor is, None if the values are those of numpy
+    cdef readonly object _device
     cdef RowIndex _rows
     cdef object _hash
     cdef object __weakref__
@@ -111,44 +112,41 @@ cdef class LabelsBase:
             and cnp.PyArray_DIM(values, 1) == len(checked)
         ):
             array = own(values)
-            given = None
+            device = None
         else:
-            array, given = self._convert(checked, values)
+            array, device = self._convert(checked, values)
         if not assume_unique and checked:
             duplicate = first_duplicate(array)
             if duplicate >= 0:
                 self._refuse_duplicate(array[duplicate])
         self._names = checked
-        self._adopt(array, given)
+        self._adopt(array, device)
 
-    cdef _adopt(self, cnp.ndarray table, object values):
+    cdef _adopt(self, cnp.ndarray table, object device):
         cnp.PyArray_CLEARFLAGS(table, cnp.NPY_ARRAY_WRITEABLE)
         if cnp.PyArray_BASE(table) is NULL:
             cnp.set_array_base(table, TABLE_BASE)
         self._table = table
-        if cnp.PyArray_Check(values):
-            self._view = values
-        else:
-            self._tensor = values
+        self._device = device
 
     @classmethod
-    def _of(cls, tuple names, cnp.ndarray table, values=None):
+    def _of(cls, tuple names, cnp.ndarray table, device=None, view=None):
         """Adopt a C-contiguous int32 table of unique rows; nothing is checked.
 
-        `values` are those of other Labels with the same table, or a tensor that equals it.
+        `device` is None, or the torch.device of the tensor that shows the table. `view` is the
+        `_view` of other Labels with the same table and device.
         """
         cdef LabelsBase labels = made(LabelsBase, cls)
         labels._names = names
-        labels._adopt(table, values)
+        labels._adopt(table, device)
+        labels._view = view
         return labels
 
     @property
     def values(self):
         """The rows (n_entries, n_dimensions), int32: read-only in numpy, a copy in torch."""
-        if self._tensor is not None:
-            return self._tensor
         if self._view is None:
-            self._view = self._table.view()
+            self._view = self._table.view() if self._device is None else self._as_tensor()
         return self._view
 
     @classmethod
@@ -277,12 +275,12 @@ cdef class EntryBase:
     def __iter__(self):
         # tensors would be equal to integers, but not the same keys of a dict
         row = self._labels._table[self._row]
-        return iter(row if self._labels._tensor is None else row.tolist())
+        return iter(row if self._labels._device is None else row.tolist())
 
     def __getitem__(self, index):
         cdef LabelsBase labels = self._labels
         cdef Py_ssize_t column = column_of(self, index)
-        if labels._tensor is None:
+        if labels._device is None:
             return cnp.PyArray_ToScalar(<void*> (row_start(self) + column), labels._table)
         return row_start(self)[column]
 

@@ -26,9 +26,7 @@ _Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
 def reduce_labels(labels: Labels, protocol: int) -> _Reduced:
     """Take Labels apart: their names and the table, as array or, when it is small, as bytes."""
-    place = None
-    if _arrays.library(labels.values) != "numpy":
-        place = (_arrays.library(labels.values), str(labels.device))
+    place = None if labels._device is None else ("torch", str(labels._device))
     table = labels._table
     if protocol >= 5 and table.nbytes >= _SMALL:
         return labels_of_table, (labels._names, table, place)

@@ -8,16 +8,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 from jax.custom_derivatives import SymbolicZero
 
-from metatensor import _checks
+from metatensor import _arrays, _checks
 from metatensor._array_groups import segment_sum
 from metatensor._arrays import Array
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.operations import _parameters
 from metatensor.operations._blockwise import Tensor, on_blocks, require_tensor
-from metatensor.operations._parameters import Differentiate, Link, Parameters, Positions
+from metatensor.operations._parameters import Link, Parameters, Positions
 from metatensor.tensor import TensorMap
 
 __all__ = ["attach_gradients", "store_gradients"]
@@ -192,9 +194,11 @@ def store_gradients(
         are those that the gradient gets in front of those of the values, there is one property
     within : str or sequence of str, default="system"
         sample names that limit what a sample can depend on: only on rows of a parameter that have
-        the same value there, if both have the name. **This is not checked**: other derivatives
-        would be added to those of a wrong sample. With ``()``, every sample can depend on every
-        row, for one pass for each number.
+        the same value there, if both have the name: derivatives of others would be added to those
+        of a wrong sample. One more pass for each block tells whether samples of every second group
+        depend on the groups in between, and raises; **not while jax traces**, so call what is to be
+        compiled once without. With ``()``, every sample can depend on every row, for one pass for
+        each number.
     drop_zeros : bool, default=False
         leave out rows of zeros, which mean the same; this looks at numbers, and can be neither
         compiled nor differentiated
@@ -210,7 +214,8 @@ def store_gradients(
     TypeError
         if values are no arrays of jax with real floating point numbers
     ValueError
-        if the result has a gradient with the name of a parameter already
+        if the result has a gradient with the name of a parameter already, or samples depend on what
+        `within` excludes
 
     See Also
     --------
@@ -246,7 +251,7 @@ def store_gradients(
 
 def _run(
     function: Callable[[dict[str, TensorBlock]], Tensor], blocks: dict[str, TensorBlock]
-) -> tuple[Tensor, Differentiate]:
+) -> tuple[Tensor, _Passes]:
     """Return what a function gives, and what differentiates the values of its blocks."""
     results = []
 
@@ -268,30 +273,57 @@ def _run(
     found = on_blocks(lambda block: block._map(lambda _: next(known)), results[0])
     if isinstance(found, TensorMap):
         found._info = results[0].info()
-    outputs = {id(block._values): position for position, block in enumerate(_blocks_of(found))}
-    inputs = {id(array): position for position, array in enumerate(parameters)}
+    return found, _Passes(found, blocks, pull)
 
-    def differentiate(
-        values_of_block: Array, chosen: list[Array], colours: Positions, n_colours: int
+
+class _Passes:
+    """Differentiates values backwards, all entries at the same time."""
+
+    def __init__(
+        self,
+        found: Tensor,
+        blocks: dict[str, TensorBlock],
+        pull: Callable[[list[Array]], tuple[list[Array]]],
+    ) -> None:
+        self.arrays = {name: block._values for name, block in blocks.items()}
+        self.values = [block._values for block in _blocks_of(found)]
+        self.outputs = {id(block): position for position, block in enumerate(_blocks_of(found))}
+        self.function = pull
+
+    def passes(
+        self, block: TensorBlock, names: list[str], colours: Positions, n_colours: int
     ) -> list[Array]:
-        n_entries, n_rows = math.prod(values_of_block.shape[1:]), len(colours)
+        """Return the derivatives of the entries of samples of one colour, summed over these."""
+        like = block._values
+        n_entries = math.prod(like.shape[1:])
 
         def run(colour: Array, entry: Array) -> list[Array]:
             """Pull back a one for an entry of all samples of one colour."""
             rows, columns = colours == colour, jnp.arange(n_entries) == entry
-            ones = (rows[:, None] & columns).reshape(n_rows, *values_of_block.shape[1:])
-            cotangents = [jnp.zeros_like(other) for other in values]
-            cotangents[outputs[id(values_of_block)]] = ones.astype(values_of_block.dtype)
-            pulled: list[Array] = pull(cotangents)[0]
-            return [pulled[inputs[id(one)]] for one in chosen]
+            ones = (rows[:, None] & columns).reshape(like.shape).astype(like.dtype)
+            return self._pull(block, names, ones)
 
         if n_colours * n_entries == 0:
-            return [jnp.zeros_like(array, shape=(0,) + array.shape) for array in chosen]
+            given = [self.arrays[name] for name in names]
+            return [jnp.zeros_like(one, shape=(0,) + one.shape) for one in given]
         passes = jnp.arange(n_colours * n_entries)
         derivatives: list[Array] = jax.vmap(run)(passes // n_entries, passes % n_entries)
         return derivatives
 
-    return found, differentiate
+    def pull(
+        self, block: TensorBlock, names: list[str], cotangent: npt.NDArray[np.float64]
+    ) -> list[Array]:
+        """Return the sums of derivatives times numbers."""
+        like = block._values
+        if any(map(_arrays.is_traced, [like, *self.arrays.values()])):
+            return []  # numbers are not known
+        return self._pull(block, names, jnp.asarray(cotangent, dtype=like.dtype))
+
+    def _pull(self, block: TensorBlock, names: list[str], cotangent: Array) -> list[Array]:
+        cotangents = [jnp.zeros_like(other) for other in self.values]
+        cotangents[self.outputs[id(block)]] = cotangent
+        pulled = dict(zip(self.arrays, self.function(cotangents)[0], strict=True))
+        return [pulled[name] for name in names]
 
 
 def _blocks_of(tensor: Tensor) -> list[TensorBlock]:

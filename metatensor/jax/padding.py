@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from metatensor import _arrays, _checks
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels
+from metatensor.operations import _parameters
 from metatensor.operations._blockwise import Tensor, on_blocks, refuse_nested
 
 __all__ = ["pad_samples"]
@@ -28,17 +29,19 @@ def pad_samples(
     sizes: Mapping[str, int],
     *,
     numbers: Mapping[str, Sequence[int]] | None = None,
+    within: str | Iterable[str] = "system",
 ) -> Tensor:
     """Give blocks all samples of a grid, with zeros for those that are not there.
 
     All maps that are padded to one grid have the same Labels, so that a function of them is traced
     by jax once. What is added has values of zero: sums over samples stay as they are, means do not,
     and what a function makes of zeros is left out by :func:`~metatensor.where`, or of the result by
-    :func:`~metatensor.slice`.
+    :func:`~metatensor.slice`. What has no derivative at zero, such as a norm, needs
+    :func:`~metatensor.where` before it too, to put ones there: jax would give NaN for all.
 
     Gradients: padded too, with rows of zeros, which change no derivative. Each sample gets rows for
-    all combinations of the gradient's own sample dimensions; one that the samples have too, such as
-    "system", is the same in both. Components stay as they are.
+    all combinations of the gradient's own sample dimensions; those `within` are the sample's own,
+    such as "system". Components stay as they are.
 
     Parameters
     ----------
@@ -48,6 +51,8 @@ def pad_samples(
         for each dimension of the samples, how many values it has in the grid: 0, 1, 2...
     numbers : dict of str to sequence of int, optional
         for some dimensions, which values become 0, 1, 2..., such as the systems of a batch
+    within : str or sequence of str, default="system"
+        sample names in which rows of a gradient and their samples always agree
 
     Returns
     -------
@@ -60,7 +65,8 @@ def pad_samples(
         if sizes or numbers are no integers
     ValueError
         if a dimension of the samples, or of those of the gradients, has no size, or a value that is
-        not in the grid; or if a row of a gradient differs from its sample in a dimension of both
+        not in the grid; if numbers are of a dimension without size, or more than it; or if a row of
+        a gradient differs from its sample in a dimension `within`
     NotImplementedError
         for gradients of gradients
 
@@ -91,7 +97,8 @@ def pad_samples(
     """
     if not isinstance(sizes, Mapping) or not isinstance(numbers or {}, Mapping):
         raise TypeError("`sizes` and `numbers` must be dicts with names of dimensions as keys")
-    return on_blocks(_pad, tensor, _Grid.checked(sizes, numbers or {}))
+    names = _parameters.names_within(within)
+    return on_blocks(_pad, tensor, _Grid.checked(sizes, numbers or {}), names)
 
 
 class _Grid(NamedTuple):
@@ -111,6 +118,16 @@ class _Grid(NamedTuple):
                 raise TypeError(
                     f"`numbers` of {name!r} must be integers in one dimension, got an array of "
                     f"{array.dtype} with shape {array.shape}"
+                )
+            if name not in known:
+                raise ValueError(
+                    f"`sizes` must have all dimensions of `numbers`, got none for {name!r} and "
+                    f"sizes for {list(known)}"
+                )
+            if len(array) > known[name]:
+                raise ValueError(
+                    f"`numbers` of {name!r} must be at most {known[name]}, its size, got "
+                    f"{len(array)} of them"
                 )
         return cls(known, {name: array.astype(np.int64) for name, array in arrays.items()})
 
@@ -152,14 +169,14 @@ def _position_in(numbers: _Positions, column: _Positions, name: str) -> _Positio
     return positions[np.searchsorted(unique, column)] if len(column) else column
 
 
-def _pad(block: TensorBlock, grid: _Grid) -> TensorBlock:
+def _pad(block: TensorBlock, grid: _Grid, within: _Names) -> TensorBlock:
     refuse_nested(block, "pad_samples")
     names = block._samples._names
     shape = grid.shape(names)
     columns = grid.columns(block._samples, names)
     rows = _ravel([columns[name] for name in names], shape, len(block._samples))
     gradients = {
-        parameter: _pad_gradient(gradient, parameter, columns, rows, grid)
+        parameter: _pad_gradient(gradient, parameter, columns, rows, grid, within)
         for parameter, gradient in block._gradients.items()
     }
     return TensorBlock._of(
@@ -177,17 +194,19 @@ def _pad_gradient(
     columns: dict[str, _Positions],
     rows: _Positions,
     grid: _Grid,
+    within: _Names,
 ) -> TensorBlock:
     own = gradient._samples._names[1:]
     parents = gradient._samples._table[:, 0]
     entries = grid.columns(gradient._samples, own)
-    for name in own:
-        if name in columns and (entries[name] != columns[name][parents]).any():
+    tied = [name for name in own if name in columns and name in within]
+    for name in tied:
+        if (entries[name] != columns[name][parents]).any():
             raise ValueError(
                 f"rows of the gradient {parameter!r} must have the {name!r} of their sample to be "
-                "padded; rename this dimension of the gradient"
+                "padded; leave it out of `within`"
             )
-    names, free = tuple(columns), tuple([name for name in own if name not in columns])
+    names, free = tuple(columns), tuple([name for name in own if name not in tied])
     shape = grid.shape(free)
     per_sample = math.prod(shape)
     positions = rows[parents] * per_sample + _ravel(
@@ -233,10 +252,10 @@ def _gradient_samples(
     sample = np.repeat(np.arange(len(samples), dtype=np.int32), len(entries))
     columns = [sample]
     for name in own:
-        if name in names:
-            columns.append(samples[sample, names.index(name)])
-        else:
+        if name in free:
             columns.append(np.tile(entries[:, free.index(name)], len(samples)))
+        else:
+            columns.append(samples[sample, names.index(name)])
     return Labels._of(("sample", *own), np.ascontiguousarray(np.stack(columns, axis=1)))
 
 

@@ -48,7 +48,8 @@ def labels(first: Labels, second: Labels, words: Words = BOTH) -> str | None:
         return "; ".join(found)
     position = int(np.argmax((first._table != second._table).any(axis=1)))
     pair = words.pair.format(first[position].print(), second[position].print())
-    return f"the same entries in another order, {pair} at position {position}"
+    hint = "; `metatensor.sort` puts both in one order" if words is BOTH else ""
+    return f"the same entries in another order, {pair} at position {position}{hint}"
 
 
 def metadata(

@@ -6,8 +6,9 @@ of atoms. Rows are found on the host; automatic differentiation is up to each li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,9 +43,25 @@ class Link(NamedTuple):
 
 #: makes values depend on parameters through the links, and nothing else
 Attach = Callable[[Array, list[Link]], Array]
-#: returns derivatives of values with respect to arrays, one (n_passes, *shape of the array) each,
-#: given the number of the pass of each sample: a pass is a sum over its samples, for one entry
-Differentiate = Callable[[Array, list[Array], Positions, int], Sequence[Array]]
+
+
+class Differentiator(Protocol):
+    """Gives the derivatives of the values of a block with respect to parameters, by their names."""
+
+    def passes(
+        self, block: TensorBlock, names: list[str], colours: Positions, n_colours: int
+    ) -> Sequence[Array]:
+        """Return one (n_colours * n_entries, *shape of the parameter) for each parameter.
+
+        There is a pass for each colour, a sum over its samples, and each entry of a sample.
+        """
+        ...
+
+    def pull(
+        self, block: TensorBlock, names: list[str], cotangent: npt.NDArray[np.float64]
+    ) -> Sequence[Array]:
+        """Return the sums of derivatives times numbers; nothing where numbers are not known yet."""
+        ...
 
 
 def parameter_blocks(parameters: Parameters, library: str) -> dict[str, TensorBlock]:
@@ -199,18 +216,18 @@ def store_gradients(
     tensor: Tensor,
     blocks: dict[str, TensorBlock],
     within: tuple[str, ...],
-    differentiate: Differentiate,
+    differentiator: Differentiator,
     drop_zeros: bool,
 ) -> Tensor:
     """Add the derivatives with respect to parameters to values as gradients."""
-    return on_blocks(_store, tensor, blocks, within, differentiate, drop_zeros)
+    return on_blocks(_store, tensor, blocks, within, differentiator, drop_zeros)
 
 
 def _store(
     block: TensorBlock,
     parameters: dict[str, TensorBlock],
     within: tuple[str, ...],
-    differentiate: Differentiate,
+    differentiator: Differentiator,
     drop_zeros: bool,
 ) -> TensorBlock:
     gradients = dict(block._gradients)
@@ -224,11 +241,11 @@ def _store(
     for shared, names in _by_shared_names(block._samples, parameters, within).items():
         chosen = [parameters[name] for name in names]
         groups = [_groups(block._samples, one._samples, shared) for one in chosen]
+        _require_groups(block, dict(zip(names, groups, strict=True)), shared, differentiator)
         # samples are numbered within groups in the same way for all of these
         colours = _numbers_within(groups[0].samples)
         n_colours = int(colours.max(initial=-1)) + 1
-        arrays = [parameter._values for parameter in chosen]
-        derivatives = differentiate(block._values, arrays, colours, n_colours)
+        derivatives = differentiator.passes(block, names, colours, n_colours)
         for name, parameter, group, array in zip(names, chosen, groups, derivatives, strict=True):
             plan = _plan(block._samples, parameter._samples, shared, group, colours)
             gradients[name] = _stored(block, parameter, plan, array, n_colours, drop_zeros)
@@ -257,6 +274,32 @@ def _groups(samples: Labels, parameter: Labels, shared: tuple[str, ...]) -> Grou
     ]
     _, numbers = sets.unique(np.ascontiguousarray(np.concatenate(tables)))
     return Groups(numbers[: len(samples)], numbers[len(samples) :])
+
+
+def _require_groups(
+    block: TensorBlock,
+    groups: dict[str, Groups],
+    shared: tuple[str, ...],
+    differentiator: Differentiator,
+) -> None:
+    """Raise if samples of every second group depend on rows of the parameters in the others."""
+    names, shape = list(groups), tuple(block._values.shape)
+    numbers = groups[names[0]].samples
+    if not len(numbers) or not any(one.rows.any() or one.samples.any() for one in groups.values()):
+        return  # there is one group at most
+    parity = numbers[0] % 2
+    cotangent = np.cos(np.arange(1.0, 1.0 + math.prod(shape))).reshape(shape)
+    cotangent[numbers % 2 != parity] = 0.0
+    for name, array in zip(names, differentiator.pull(block, names, cotangent), strict=False):
+        sizes = np.abs(_arrays.to_host(_arrays.detach(array)))
+        others = groups[name].rows % 2 != parity
+        limit = np.sqrt(np.finfo(sizes.dtype).eps) * sizes[~others].max(initial=0)
+        if sizes[others].max(initial=0) > limit:
+            raise ValueError(
+                f"values must only depend on rows of {_who(name)} with the same {list(shared)} as "
+                "their sample, but some depend on others, so that their derivatives can not be "
+                "told apart; use `within=()`"
+            )
 
 
 def _numbers_within(groups: Positions) -> Positions:

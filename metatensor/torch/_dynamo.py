@@ -10,10 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from types import ModuleType
+from typing import Any, NoReturn
 
+import array_api_compat as compat
 import numpy as np
 import torch
+from torch._C._dynamo.eval_frame import (
+    _FrameAction,
+    _FrameExecStrategy,
+    set_code_exec_strategy,
+)
 from torch._dynamo import nonstrict_trace, trace_rules
 from torch._dynamo.exc import Unsupported, unimplemented
 from torch._dynamo.output_graph import OutputGraph
@@ -50,9 +57,11 @@ from metatensor.operations import (
     sorting,
 )
 from metatensor.tensor import TensorMap
+from metatensor.torch import creation as torch_creation
+from metatensor.torch._labels import Labels as TorchLabels
 from metatensor.torch.autograd import attach_gradients
 
-_CONSTANTS = (Labels, LabelsEntry)
+_CONSTANTS: tuple[Any, ...] = (Labels, LabelsEntry)
 
 _THEMES = (
     comparison,
@@ -87,10 +96,16 @@ _FUNCTIONS = (
     Labels.single,
     Labels.empty,
     Labels.range,
-    _checks.first_column_range,
+    TorchLabels.single,
+    TorchLabels.empty,
+    TorchLabels.range,
+    torch_creation.block_from_array,
     attach_gradients,
+    _checks.first_column_range,
     chain_rule.with_chain_rule,
 )
+
+_AS_IT_IS = _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.SKIP)
 
 #: functions that return nothing, or raise errors
 _CHECKS = (comparison.allclose_raise, comparison.equal_metadata_raise, comparison.equal_raise)
@@ -101,20 +116,45 @@ def register() -> None:
     for function in _FUNCTIONS:
         trace_rules._allowed_callable_ids.add(id(function))
         trace_rules._nonstrict_trace_callable_ids.add(id(function))
+        # where it runs as it is, so does what it calls
+        set_code_exec_strategy(function.__code__, _AS_IT_IS)
     if is_opaque_type(Labels):
         return
+    # array_api_compat remembers types, which Dynamo warns of
+    substitute_in_graph(compat.device, skip_signature_check=True)(_device)
+    substitute_in_graph(compat.is_array_api_obj, skip_signature_check=True)(_is_array)
+    substitute_in_graph(_arrays.namespace)(_namespace)
     substitute_in_graph(_arrays.library)(_library)
     substitute_in_graph(_arrays.as_values)(_as_values)
     for check in _CHECKS:
         _let_pass(check)
-    TorchScriptObjectVariable.create = staticmethod(_create)
-    OpaqueObjectClassVariable.call_function = _call
-    TorchInGraphFunctionVariable._call_nonstrict_traceable_function = _call_function
-    OutputGraph.register_static_attr_and_return_proxy = _register_and_note
+    for owner, name, method in (
+        (TorchScriptObjectVariable, "create", staticmethod(_create)),
+        (OpaqueObjectClassVariable, "call_function", _call),
+        (TorchInGraphFunctionVariable, "_call_nonstrict_traceable_function", _call_function),
+        (OutputGraph, "register_static_attr_and_return_proxy", _register_and_note),
+        (Labels, "__fx_repr__", _name_in_code),
+        (LabelsEntry, "__fx_repr__", _name_in_code),
+    ):
+        setattr(owner, name, method)
     for cls in _CONSTANTS:
-        cls.__fx_repr__ = _name_in_code
         members = {name for base in cls.__mro__[:-1] for name in vars(base)}
         register_opaque_type(cls, typ="value", members=dict.fromkeys(members, MemberType.USE_REAL))
+
+
+_TORCH, _NUMPY = _arrays.namespace(torch.empty(0)), _arrays.namespace(np.empty(0))
+
+
+def _namespace(*arrays: Any) -> ModuleType:
+    return _TORCH if isinstance(arrays[0], torch.Tensor) else _NUMPY
+
+
+def _device(array: Any) -> Any:
+    return array.device if isinstance(array, torch.Tensor) else "cpu"
+
+
+def _is_array(x: object) -> bool:
+    return isinstance(x, (torch.Tensor, np.ndarray))
 
 
 def _library(array: Any) -> str:
@@ -185,7 +225,7 @@ _call_before = OpaqueObjectClassVariable.call_function
 
 
 def _call(variable: Any, tx: Any, args: Any, kwargs: Any) -> Any:
-    if variable.value not in _CONSTANTS:
+    if not issubclass(variable.value, _CONSTANTS):
         return _call_before(variable, tx, args, kwargs)
     given = [_known(tx, arg) for arg in args]
     named = {name: _known(tx, arg) for name, arg in kwargs.items()}
@@ -209,19 +249,21 @@ class LabelsVariable(TorchScriptObjectVariable):
     What other opaque objects of torch can not do is here: `len`, `in`, iteration, and arrays.
     """
 
+    value: Any
+
     def len_impl(self, tx: Any) -> VariableTracker:
         return ConstantVariable.create(len(self.value))
 
-    def tp_iter_impl(self, tx: Any) -> VariableTracker:
+    def tp_iter_impl(self, tx: Any) -> Any:
         return _constant(tx, tuple(self.value)).tp_iter_impl(tx)
 
-    def sq_contains(self, tx: Any, item: VariableTracker) -> VariableTracker:
+    def sq_contains(self, tx: Any, item: VariableTracker) -> Any:
         return self.call_method(tx, "__contains__", [item], {})
 
-    def mp_subscript_impl(self, tx: Any, key: VariableTracker) -> VariableTracker:
+    def mp_subscript_impl(self, tx: Any, key: VariableTracker) -> Any:
         return self.call_method(tx, "__getitem__", [key], {})
 
-    def var_getattr(self, tx: Any, name: str) -> VariableTracker:
+    def var_getattr(self, tx: Any, name: str) -> Any:
         value = getattr(self.value, name)
         if callable(value):
             return LambdaVariable(lambda *args, **named: self.call_method(tx, name, args, named))
@@ -233,7 +275,7 @@ class LabelsVariable(TorchScriptObjectVariable):
         name: str,
         args: Iterable[VariableTracker],
         kwargs: dict[str, VariableTracker],
-    ) -> VariableTracker:
+    ) -> Any:
         given = [_known(tx, arg) for arg in args]
         named = {name: _known(tx, value) for name, value in kwargs.items()}
         return _constant(tx, getattr(self.value, name)(*given, **named))
@@ -253,26 +295,40 @@ def _known(tx: Any, variable: VariableTracker) -> Any:
 
 def _computed(tx: Any, node: torch.fx.Node) -> Any:
     """Compute what follows from constants alone, such as an array that is written out."""
-    if isinstance(node.meta.get("example_value"), torch.SymInt):
-        return int(node.meta["example_value"])
+    example: Any = node.meta.get("example_value")
+    if isinstance(example, torch.SymInt):
+        return int(example)
     held = tx.output.nn_modules.get(node.target) if node.op == "get_attr" else None
     if held is not None and not isinstance(held, (torch.Tensor, torch.nn.Module)):
         return held
     if node.op not in ("call_function", "call_method"):
-        unimplemented(
-            gb_type="numbers of Labels that are not known",
-            context=str(node),
-            explanation="Labels are constants of compiled code: the numbers in them, and those "
-            "that select from them, can not be computed from values of blocks or other tensors",
-            hints=["Make the Labels outside of the compiled function, as argument or attribute."],
-        )
+        _refuse_numbers(node, "they are computed from values of blocks or other tensors")
+    if isinstance(example, torch.Tensor) and example._version:
+        _refuse_numbers(node, "they are changed in place")
     args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda part: _computed(tx, part))
-    if node.op == "call_method":
-        return getattr(args[0], node.target)(*args[1:], **kwargs)
-    return node.target(*args, **kwargs)
+    with torch.random.fork_rng(devices=[]):
+        before = torch.get_rng_state()
+        target: Any = node.target
+        if node.op == "call_method":
+            value = getattr(args[0], target)(*args[1:], **kwargs)
+        else:
+            value = target(*args, **kwargs)
+        if not torch.equal(before, torch.get_rng_state()):
+            _refuse_numbers(node, "they are random")
+    return value
 
 
-def _constant(tx: Any, value: Any) -> VariableTracker:
+def _refuse_numbers(node: torch.fx.Node, why: str) -> NoReturn:
+    unimplemented(
+        gb_type="numbers of Labels that are not known",
+        context=str(node),
+        explanation="Labels are constants of compiled code; the numbers in these, or those that "
+        f"select from them, are not constant: {why}",
+        hints=["Make the Labels outside of the compiled function, as argument or attribute."],
+    )
+
+
+def _constant(tx: Any, value: Any) -> Any:
     """Return what stands for a part of Labels in the code that is traced."""
     if isinstance(value, np.integer) or (isinstance(value, torch.Tensor) and value.ndim == 0):
         return ConstantVariable.create(int(value))

@@ -54,7 +54,8 @@ def _labels_of(parts: Iterable[Any], labels: Labels) -> Labels:
 
 def _flatten_block_with_keys(block: TensorBlock) -> tuple[_Keyed, BlockStructure]:
     (values, *gradients), structure = _trees.block_parts(block)
-    keyed = zip(map(_pytree.MappingKey, structure.gradients), gradients, strict=True)
+    keys = [_pytree.MappingKey(name) for name in structure.gradients]  # type: ignore[var-annotated]
+    keyed = zip(keys, gradients, strict=True)
     return [(_pytree.GetAttrKey("values"), values), *keyed], structure
 
 

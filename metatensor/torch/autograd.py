@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from metatensor import _arrays
 from metatensor._provenance import operation
 from metatensor.block import TensorBlock
 from metatensor.operations import _parameters
@@ -174,7 +177,8 @@ class _Attached(torch.autograd.Function):
         if ctx.needs_input_grad[4]:
             known = _tie(cotangent, marks) if torch.is_grad_enabled() else cotangent
             factors = known[samples].reshape(n_rows, n_entries, 1)
-            products = gradient.reshape(n_rows, n_own, n_entries) @ factors
+            with torch.autocast(gradient.device.type, enabled=False):
+                products = gradient.reshape(n_rows, n_own, n_entries) @ factors
             zeros = torch.zeros_like(parameter)
             to_parameter = zeros.index_add(0, rows, products.reshape(n_rows, *parameter.shape[1:]))
         if ctx.needs_input_grad[1] and torch.is_grad_enabled():  # zero, but not its derivatives
@@ -202,11 +206,13 @@ class _AttachedForward(_Attached):
         terms = []
         if of_parameter is not None:
             factors = _tie(of_parameter, marks)[rows].reshape(n_rows, 1, n_own)
-            terms.append(factors @ gradient.reshape(n_rows, n_own, n_entries))
+            terms.append((factors, gradient.reshape(n_rows, n_own, n_entries)))
         if of_gradient is not None:
             factors = _distance(parameter, rows, n_own).reshape(n_rows, 1, n_own)
-            terms.append(factors @ of_gradient.reshape(n_rows, n_own, n_entries))
-        for term in terms:
+            terms.append((factors, of_gradient.reshape(n_rows, n_own, n_entries)))
+        for factors, array in terms:
+            with torch.autocast(array.device.type, enabled=False):
+                term = factors @ array
             result = result.index_add(0, samples, term.reshape(n_rows, *values.shape[1:]))
         return result
 
@@ -283,8 +289,9 @@ def store_gradients(
         are those that the gradient gets in front of those of the values, there is one property
     within : str or sequence of str, default="system"
         sample names that limit what a sample can depend on: only on rows of a parameter that have
-        the same value there, if both have the name. **This is not checked**: other derivatives
-        would be added to those of a wrong sample. With ``()``, every sample can depend on every
+        the same value there, if both have the name: derivatives of others would be added to those
+        of a wrong sample. One more pass for each block tells whether samples of every second group
+        depend on the groups in between, and raises. With ``()``, every sample can depend on every
         row, for one pass for each number.
     differentiable : bool, default=False
         let torch follow the gradients, so that a loss can have them; else values and gradients are
@@ -305,8 +312,8 @@ def store_gradients(
         if values are no tensors of real floating point numbers
     ValueError
         if a parameter does not require grad, or a map does not depend on it; if there is a gradient
-        with its name already; for `drop_zeros` with `differentiable`, since derivatives of what is
-        zero need not be
+        with its name already; if samples depend on what `within` excludes; for `drop_zeros` with
+        `differentiable`, since derivatives of what is zero need not be
 
     See Also
     --------
@@ -338,19 +345,19 @@ def store_gradients(
             "`drop_zeros` can not be used with `differentiable`: a row that is zero can have "
             "derivatives; leave one out"
         )
-    passes = _Passes(differentiable)
-    if not callable(tensor):
-        require_tensor(tensor)
-        _require_followed(blocks)
-        with torch.enable_grad():
-            result = _parameters.store_gradients(tensor, blocks, names, passes, drop_zeros)
-        passes.require_dependence(blocks)
-    else:
-        blocks = {name: _followed(block) for name, block in blocks.items()}
-        with torch.enable_grad():
+    with torch.enable_grad():
+        if callable(tensor):
+            blocks = {name: _followed(block) for name, block in blocks.items()}
             found = tensor(dict(blocks))
             require_tensor(found, "the result of `tensor`")
-            result = _parameters.store_gradients(found, blocks, names, passes, drop_zeros)
+        else:
+            require_tensor(tensor)
+            _require_followed(blocks)
+            found = tensor
+        passes = _Passes(blocks, differentiable)
+        result = _parameters.store_gradients(found, blocks, names, passes, drop_zeros)
+    if not callable(tensor):
+        passes.require_dependence()
     return result if differentiable else detach(result)
 
 
@@ -373,52 +380,68 @@ def _followed(block: TensorBlock) -> TensorBlock:
 class _Passes:
     """Differentiates values backwards, some entries at a time, and knows what they depend on."""
 
-    def __init__(self, differentiable: bool) -> None:
+    def __init__(self, blocks: dict[str, TensorBlock], differentiable: bool) -> None:
+        self.arrays = {name: block._values for name, block in blocks.items()}
         self.differentiable = differentiable
         self.n_passes = 0
-        self.reached: set[int] = set()
+        self.reached: set[str] = set()
 
-    def __call__(
-        self,
-        values: torch.Tensor,
-        arrays: list[torch.Tensor],
-        colours: Positions,
-        n_colours: int,
+    def passes(
+        self, block: TensorBlock, names: list[str], colours: Positions, n_colours: int
     ) -> list[torch.Tensor]:
         """Return the derivatives of the entries of samples of one colour, summed over these."""
+        values: torch.Tensor = block._values
         n_entries = math.prod(values.shape[1:])
         which = torch.from_numpy(colours).to(values.device)
-        found: list[list[torch.Tensor]] = [[] for _ in arrays]
+        found: dict[str, list[torch.Tensor]] = {name: [] for name in names}
         for colour in range(n_colours if values.requires_grad else 0):
             chosen = (which == colour).to(values.dtype)
             for entry in range(n_entries):
                 cotangent = values.new_zeros(len(values), n_entries)
                 cotangent[:, entry] = chosen
-                derivatives = torch.autograd.grad(
-                    values,
-                    arrays,
-                    cotangent.reshape(values.shape),
-                    retain_graph=True,
-                    create_graph=self.differentiable,
-                    allow_unused=True,
-                )
-                self.n_passes += 1
-                for position, derivative in enumerate(derivatives):
-                    if derivative is None:
-                        derivative = torch.zeros_like(arrays[position])
-                    else:
-                        self.reached.add(id(arrays[position]))
-                    found[position].append(derivative)
-        shape = (n_colours * n_entries,)
+                for name, derivative in self._pass(values, names, cotangent, self.differentiable):
+                    found[name].append(derivative)
+        arrays, n_passes = [self.arrays[name] for name in names], n_colours * n_entries
         return [
-            torch.stack(parts) if parts else array.new_zeros(shape + array.shape)
-            for parts, array in zip(found, arrays, strict=True)
+            torch.stack(parts) if parts else array.new_zeros(n_passes, *array.shape)
+            for parts, array in zip(found.values(), arrays, strict=True)
         ]
 
-    def require_dependence(self, blocks: dict[str, TensorBlock]) -> None:
-        for name, block in blocks.items():
-            if self.n_passes and id(block._values) not in self.reached:
-                raise ValueError(
-                    f"`tensor` does not depend on the values of the parameter {name!r}: it must be "
-                    "computed from this very tensor, no copy of it; or give a function"
-                )
+    def pull(
+        self, block: TensorBlock, names: list[str], cotangent: npt.NDArray[np.float64]
+    ) -> list[torch.Tensor]:
+        """Return the sums of derivatives times numbers."""
+        values: torch.Tensor = block._values
+        if (
+            not values.requires_grad
+            or torch.compiler.is_compiling()
+            or not _arrays.is_plain_tensor(values)
+        ):
+            return []
+        factors = torch.from_numpy(cotangent).to(values)
+        return [derivative for _, derivative in self._pass(values, names, factors, False)]
+
+    def _pass(
+        self, values: torch.Tensor, names: list[str], cotangent: torch.Tensor, followed: bool
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        self.n_passes += 1
+        derivatives = torch.autograd.grad(
+            values,
+            [self.arrays[name] for name in names],
+            cotangent.reshape(values.shape),
+            retain_graph=True,
+            create_graph=followed,
+            allow_unused=True,
+        )
+        for name, derivative in zip(names, derivatives, strict=True):
+            if derivative is not None:
+                self.reached.add(name)
+            yield name, torch.zeros_like(self.arrays[name]) if derivative is None else derivative
+
+    def require_dependence(self) -> None:
+        left = [name for name in self.arrays if name not in self.reached]
+        if self.n_passes and left:
+            raise ValueError(
+                f"`tensor` does not depend on the values of the parameter {left[0]!r}: it must be "
+                "computed from this very tensor, no copy of it; or give a function"
+            )

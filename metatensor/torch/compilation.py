@@ -163,7 +163,7 @@ class Call(NamedTuple):
         leaves, structure = pytree.tree_flatten((args, kwargs))
         known: dict[int, int] = {}
         arrays: list[torch.Tensor] = []
-        positions = []
+        positions: list[int] = []
         for leaf in leaves:
             if not isinstance(leaf, torch.Tensor):
                 _check_leaf(leaf, name)
@@ -516,7 +516,8 @@ def _places(structure: pytree.TreeSpec) -> Iterator[Any]:
 
 
 def _place(labels: Labels) -> torch.device | None:
-    return None if labels._tensor is None else labels._tensor.device
+    device: torch.device | None = labels._device
+    return device
 
 
 def _is_traced() -> bool:

@@ -1,5 +1,6 @@
 """Stored gradients as functions that jax differentiates, and back."""
 
+import functools
 import re
 import warnings
 
@@ -149,7 +150,7 @@ def test_derivatives_before_and_after():
     parameters = make_parameters()
     before, after = [make_values(*values.shape[1:], seed=seed) for seed in (8, 7)]
 
-    def derivatives(function, parameters, before, after):
+    def derivatives(function, modes, parameters, before, after):
         def energy(parameters, before, after):
             scaled = [array * before for array in gradients]
             result = function(parameters, values * before, scaled, components)
@@ -164,14 +165,15 @@ def test_derivatives_before_and_after():
 
         return (
             jax.grad(energy, (0, 1, 2))(parameters, before, after),
-            jax.grad(of_forces, (0, 1))(before, after),
-            jax.jacfwd(of_forces)(before, after),
+            [mode(of_forces, (0, 1))(before, after) for mode in modes],
             jax.grad(of_slopes)(parameters),
         )
 
-    given = parameters, before, after
-    found = jax.jit(derivatives, static_argnums=0)(attached, *given)
-    assert_close(found, jax.jit(derivatives, static_argnums=0)(linear, *given))
+    compiled = jax.jit(derivatives, static_argnums=(0, 1))
+    first, second, third = compiled(attached, (jax.grad, jax.jacfwd), parameters, before, after)
+    expected = compiled(linear, (jax.grad,), parameters, before, after)
+    for one in second:
+        assert_close((first, [one], third), expected)
 
 
 NOT_STORED = "second derivatives with respect to parameters .* derivatives of stored gradients"
@@ -508,11 +510,30 @@ def test_every_sample_can_depend_on_every_row(components, n_samples):
         return TensorBlock(values, samples, components, Labels.range("n", 2))
 
     given = {"positions": TensorBlock(make_parameters()[0], *LABELS["positions"])}
-    gradient = store_gradients(function, given, within=()).gradient("positions")
+    stored = jax.jit(lambda given: store_gradients(function, given, within=()))(given)
+    gradient = stored.gradient("positions")
     assert gradient.components == [XYZ, *components]
     expected = np.asarray(2 * matrix * given["positions"].values[..., 0])
     expected = np.moveaxis(expected, (-2, -1), (1, 2))
     assert_close(gradient.values, expected.reshape(n_samples * 5, *expected.shape[2:]))
+
+
+def test_systems_that_depend_on_each_other():
+    given = {"strain": TensorBlock(make_parameters()[1], *LABELS["strain"])}
+
+    def function(blocks):
+        values = (blocks["strain"].values ** 2).sum((1, 2))
+        return TensorBlock(values - values.mean(), SYSTEMS, [], ONE)
+
+    text = (
+        r"only depend on rows of the parameter 'strain' with the same \['system'\].*`within=\(\)`"
+    )
+    with pytest.raises(ValueError, match=text):
+        store_gradients(function, given)
+    stored = jax.jit(lambda given: store_gradients(function, given, within=()))(given)
+    found = stored.gradient("strain").values
+    factors = (np.eye(3) - 1 / 3)[:, :, None, None, None]
+    assert_close(found, (2 * given["strain"].values * factors).reshape(9, 3, 3, 1))
 
 
 def test_gradients_that_are_there_stay():
@@ -526,7 +547,31 @@ def test_gradients_that_are_there_stay():
         result.add_gradient("positions", TensorBlock(gradient.values + zero, *axes))
         return result
 
-    assert_equal(store_gradients(function, {"strain": given["strain"]}), block)
+    stored = jax.jit(functools.partial(store_gradients, function))
+    assert_equal(stored({"strain": given["strain"]}), block)
+
+
+def test_arrays_that_are_shared():
+    """Blocks with the same values and other gradients; parameters with the same values."""
+    values, gradients = example()
+    others = example(seed=20)[1]
+    tensor = TensorMap(
+        Labels.range("key", 2), [block_with(values, gradients), block_with(values, others)]
+    )
+    given = {"strain": TensorBlock(make_parameters()[1], *LABELS["strain"])}
+    stored = jax.jit(store_gradients, static_argnums=0)
+    found = stored(lambda blocks: attach_gradients(tensor, blocks), given)
+    for block, expected in zip(found, [gradients, others], strict=True):
+        assert_close(block.gradient("strain").values, expected[1])
+
+    def function(blocks):
+        sums = 2 * blocks["a"].values + 3 * blocks["b"].values
+        return TensorBlock(sums[..., 0], Labels.range("system", 2), [], ONE)
+
+    one = TensorBlock(jnp.ones((2, 1, 1)), Labels.range("system", 2), [Labels.range("x", 1)], ONE)
+    block = stored(function, {"a": one, "b": one})
+    assert float(block.gradient("a").values.sum()) == 4
+    assert float(block.gradient("b").values.sum()) == 6
 
 
 STORE_ERRORS = {

@@ -102,15 +102,14 @@ def test_autograd_of_torch_is_not_lost_silently():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64", "complex128"])
-def test_numbers_are_not_narrowed_silently(make, dtype):
+def test_numbers_are_not_narrowed_silently(make, dtype, jax_x32):
     tensor = make(dtype=np.dtype(dtype))
-    with jax.enable_x64(False):
-        with pytest.raises(ValueError, match=f"jax would turn {dtype} into .*jax_enable_x64"):
-            tensor.to(arrays="jax")
-        with pytest.raises(ValueError, match=f"jax would turn {dtype} into .*jax_enable_x64"):
-            tensor.to(np.dtype(dtype), arrays="jax")
-        narrow = {"float64": "float32", "int64": "int32", "complex128": "complex64"}[dtype]
-        moved = tensor.to(np.dtype(narrow), arrays="jax")
+    with pytest.raises(ValueError, match=f"jax would turn {dtype} into .*jax_enable_x64"):
+        tensor.to(arrays="jax")
+    with pytest.raises(ValueError, match=f"jax would turn {dtype} into .*jax_enable_x64"):
+        tensor.to(np.dtype(dtype), arrays="jax")
+    narrow = {"float64": "float32", "int64": "int32", "complex128": "complex64"}[dtype]
+    moved = tensor.to(np.dtype(narrow), arrays="jax")
     assert {leaf.dtype for leaf in tree.tree_leaves(moved)} == {np.dtype(narrow)}
     assert moved.info() == tensor.info()
 

@@ -95,6 +95,23 @@ def test_entries(number):
     TensorMap(padded.keys, [checked(block) for block in padded])
 
 
+@pytest.mark.parametrize(
+    ("within", "n_rows"), [("system", 5), (("system", "atom"), 1), ((), 20), ("other", 20)]
+)
+def test_gradients_of_atoms_for_other_atoms(within, n_rows):
+    atoms = labels("system atom", [[0, 2], [1, 0], [3, 4]])
+    block = TensorBlock(np.arange(1.0, 7.0).reshape(3, 2), atoms, [], N)
+    rows = [[0, 0, 2], [1, 1, 0], [2, 3, 4]]
+    if within != ("system", "atom"):
+        rows += [[0, 0, 4], [2, 3, 0]]
+    rows = labels("sample system atom", rows)
+    values = np.arange(1.0, 1 + 6 * len(rows)).reshape(-1, 3, 2)
+    block.add_gradient("positions", TensorBlock(values, rows, [XYZ], N))
+    padded = checked(pad_samples(block, {"system": 4, "atom": 5}, within=within))
+    assert padded.gradient("positions").shape == (20 * n_rows, 3, 2)
+    same_entries(padded, block)
+
+
 def checked(block):
     """Make the block anew, by what checks that everything fits together."""
     axes = block.components, Labels(block.properties.names, np.array(block.properties.values))
@@ -220,6 +237,51 @@ def test_jax_goes_through():
     testing.assert_allclose(derivative(tensor), tensor * 2, rtol=1e-12)
 
 
+@pytest.mark.parametrize("within", ["system", ["system"], ()])
+def test_gradients_of_atoms_with_respect_to_atoms(within):
+    """Both have the dimension "atom", which are other atoms in each."""
+    rng = np.random.default_rng(0)
+    atoms = labels("system atom", [[1, 0], [0, 0], [0, 2], [0, 1]])
+    rows = labels("sample system atom", [[1, 0, 2], [0, 1, 0], [1, 0, 0], [3, 0, 1]])
+    block = TensorBlock(rng.normal(size=(4, 2)), atoms, [], N)
+    block.add_gradient("positions", TensorBlock(rng.normal(size=(4, 3, 2)), rows, [XYZ], N))
+    padded = pad_samples(block, {"system": 2, "atom": 3}, within=within)
+    same_entries(checked(padded), block)
+    assert len(padded.gradient("positions")) == (18 if within else 36)
+    # rows of zeros have atoms of their own in the parameter that gradients are attached to
+    values = jax.numpy.ones((6, 3, 1))
+    moved, cotangent = padded.to(arrays="jax"), jax.numpy.asarray(rng.normal(size=(6, 2)))
+
+    def total(values):
+        positions = TensorBlock(values, padded.samples, [XYZ], Labels.single())
+        attached = metatensor.jax.attach_gradients(moved, {"positions": positions})
+        return (attached.values * cotangent).sum()
+
+    expected = np.zeros((6, 3, 1))
+    for row, gradient in zip(rows, block.gradient("positions").values, strict=True):
+        sample, system, atom = map(int, row)
+        weight = cotangent[padded.samples.position(atoms[sample])]
+        expected[3 * system + atom, :, 0] += gradient @ weight
+    np.testing.assert_allclose(jax.grad(total)(values), expected, rtol=1e-12)
+
+
+def test_functions_without_a_derivative_at_zero():
+    tensor = metatensor.remove_gradients(batch(2))
+    ones = pad_samples(metatensor.ones_like(tensor), SIZES).to(arrays="jax")
+
+    def norms(tensor, present):
+        filled = metatensor.where(present > 0, tensor, 1.0)
+        arrays = [jax.numpy.linalg.norm(block.values, axis=1) for block in filled]
+        return sum(
+            (array * block.values[:, 0]).sum() for array, block in zip(arrays, present, strict=True)
+        )
+
+    derivative = jax.grad(norms)(pad_samples(tensor, SIZES).to(arrays="jax"), ones)
+    for block, other in zip(derivative, tensor, strict=True):
+        unit = other.values / np.linalg.norm(other.values, axis=1, keepdims=True)
+        same_entries(block, TensorBlock(unit, other.samples, [], N))
+
+
 def test_without_rows():
     empty = batch(1)
     empty = metatensor.slice(empty, "samples", labels("system", []))
@@ -260,9 +322,17 @@ def other_system(tensor):
         (None, {**SIZES, "atom": -1}, None, ValueError, "must not be negative"),
         (None, SIZES, {"system": [0.5, 1.0, 2.0, 3.0]}, TypeError, "must be integers"),
         (None, SIZES, {"system": 4}, TypeError, "in one dimension"),
+        (None, SIZES, {"system": range(5)}, ValueError, "at most 4, its size, got 5"),
+        (None, SIZES, {"structure": range(3)}, ValueError, "got none for 'structure'"),
         (None, [("system", 4)], None, TypeError, "must be dicts"),
         (nested, SIZES, None, NotImplementedError, "gradients of gradients"),
-        (other_system, SIZES, None, ValueError, "must have the 'system' of their sample"),
+        (
+            other_system,
+            SIZES,
+            None,
+            ValueError,
+            "'system' of their.*leave it out of `within`",
+        ),
     ],
 )
 def test_refuses(change, sizes, numbers, error, match):

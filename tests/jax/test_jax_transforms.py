@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 import subprocess
 import sys
 
@@ -420,3 +421,63 @@ def test_exported_functions_refuse_other_labels(make):
     exported = jax.export.export(jax.jit(squares_of_systems))(make().to(arrays="jax"))
     with pytest.raises(ValueError, match=r"block\(o3_lambda=1, center_type=6\)"):
         exported.call(make((4, 3)).to(arrays="jax"))
+
+
+# ---- arrays that are traced, or in pieces, next to those that are not
+
+
+def with_parts_of(known, values, gradient):
+    """Make a map of new blocks, the second of which stays as it is."""
+    old = known.gradient("positions")
+    block = TensorBlock(values, known.samples, known.components, known.properties)
+    block.add_gradient(
+        "positions", TensorBlock(gradient, old.samples, old.components, old.properties)
+    )
+    return TensorMap(Labels.range("key", 2), [block, known])
+
+
+@pytest.mark.parametrize("traced", ["values", "gradient"])
+def test_blocks_of_arrays_of_which_one_is_traced(make, traced):
+    known = make((3,)).block().to(arrays="jax")
+    given = {"values": known.values, "gradient": known.gradient("positions").values}
+
+    def doubled(array):
+        parts = {name: 1.0 * one for name, one in given.items()}
+        return with_parts_of(known, **{**parts, traced: 2 * array}).keys_to_samples("key")
+
+    expected = doubled(given[traced])
+    testing.assert_allclose(jax.jit(doubled)(given[traced]), expected, rtol=1e-14)
+
+
+SHARDED = """
+import jax, metatensor.jax, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from metatensor import Labels, TensorBlock, multiply
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("device",))
+one = Labels.single()
+def put(array, *axes):
+    return jax.device_put(np.float32(array), NamedSharding(mesh, PartitionSpec(*axes)))
+block = TensorBlock(put([[1], [2]], "device"), Labels.range("s", 2), [], one)
+block.add_gradient("x", TensorBlock(put([[3]]), Labels.range("sample", 1), [], one))
+result = multiply(block, block)
+assert len(result.values.addressable_shards) == 2
+print(result.values.sharding.spec, result.values.tolist(), result.gradient("x").values.tolist())
+wrong = TensorBlock(jax.device_put(block.values, jax.devices()[0]), block.samples, [], one)
+try:
+    wrong.add_gradient("x", block.gradient("x"))
+except ValueError as error:
+    print("must have the device of its block" in str(error))
+"""
+
+
+def test_arrays_on_several_devices():
+    """How gradients are divided need not be how values are."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SHARDED],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    spec = jax.sharding.PartitionSpec("device")
+    assert run.stdout.splitlines() == [f"{spec} [[1.0], [4.0]] [[6.0]]", "True"]

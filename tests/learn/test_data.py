@@ -106,7 +106,7 @@ def test_no_positions(position):
 @pytest.mark.parametrize(
     ("fields", "error", "text"),
     [
-        ({"x": (1, 2)}, TypeError, "'x' must be a list or a function, got tuple"),
+        ({"x": (1, 2)}, TypeError, "'x' must be a list or a function, got tuple; use `list"),
         ({"x": 3}, TypeError, "got int"),
         ({"x": [1, "a"]}, TypeError, "must be of one type, got int and str"),
         ({"x": [1], "y": [1, 2]}, ValueError, "'x' has 1, and the field 'y' has 2"),

@@ -1,10 +1,10 @@
 """Every operation compiled by torch, without a break, and differentiated as a function of maps."""
 
 import pytest
+import torch
 
 from metatensor import TensorBlock, TensorMap, testing
 
-torch = pytest.importorskip("torch")
 pytest.importorskip("metatensor.torch._dynamo", exc_type=ImportError)
 
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten

@@ -396,14 +396,12 @@ def test_integers(xp, dtype):
         assert all(host(gradient).dtype == np.float64 for _, gradient in result.gradients())
 
 
-def test_integers_for_jax_without_64_bits():
-    jax = pytest.importorskip("jax")
-    with jax.enable_x64(False):
-        values = jax.numpy.asarray([[1, 2]])
-        block = TensorBlock(values, Labels.range("s", 1), [], Labels.range("p", 2))
-        half = divide(block, 2)
-        assert half.values.dtype == np.float32
-        assert host(half).tolist() == [[0.5, 1.0]]
+def test_integers_for_jax_without_64_bits(jax_x32):
+    values = jax_x32.numpy.asarray([[1, 2]])
+    block = TensorBlock(values, Labels.range("s", 1), [], Labels.range("p", 2))
+    half = divide(block, 2)
+    assert half.values.dtype == np.float32
+    assert host(half).tolist() == [[0.5, 1.0]]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.complex64])

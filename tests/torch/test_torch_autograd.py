@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import metatensor
+import metatensor.torch
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.learn import nn
 from metatensor.testing import assert_allclose, assert_equal
@@ -227,6 +228,18 @@ def test_losses_on_forces_differentiate_with_respect_to_weights_alone():
         loss.backward(retain_graph=True)
     loss.backward(inputs=[weights])
     assert weights.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_autocast(dtype):
+    """Stored gradients stay as exact as they are."""
+    block, given = example(dtype), parameters(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values = attach_gradients(block, given).values
+        found = torch.autograd.grad(values.sum(), arrays(given), create_graph=True)
+    for one, expected in zip(found, expected_product(block, np.ones(block.shape)), strict=True):
+        assert one.dtype == dtype
+        np.testing.assert_allclose(one.detach(), expected, rtol=1e-5, atol=1e-6)
 
 
 TRANSFORMS = {
@@ -756,6 +769,31 @@ def test_rows_within_groups():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_samples", [1, 2, 3])
+def test_systems_that_depend_on_each_other(dtype, n_samples):
+    """As those that are normalised together do; derivatives of the sum of all are zero here."""
+    samples = Labels(["system"], SYSTEMS.values[:n_samples])
+    given = {"strain": parameters(dtype)["strain"]}
+
+    def function(parameters):
+        values = (parameters["strain"].values ** 2).sum((1, 2))
+        values = (values - values.mean()) / values.std()
+        return TensorBlock(values[:n_samples], samples, [], ONE)
+
+    text = (
+        r"only depend on rows of the parameter 'strain' with the same \['system'\].*`within=\(\)`"
+    )
+    with pytest.raises(ValueError, match=text):
+        store_gradients(function, given)
+    (expected,) = torch.autograd.functional.jacobian(
+        lambda values: function(replaced(given, [values])).values, (given["strain"].values,)
+    )
+    found = store_gradients(function, given, within=()).gradient("strain").values
+    expected = expected[:, 0, :, :, :, 0].reshape(-1, 3, 3, 1)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_does_not_depend(dtype):
     given = parameters(dtype)
     samples = Labels.range("system", 2)
@@ -882,3 +920,21 @@ def test_transforms_in_compiled_functions_are_refused():
         torch.compile(forces, backend="aot_eager", fullgraph=True)(positions)
     found = torch.compile(forces, backend="aot_eager")(positions)  # which leaves out this function
     torch.testing.assert_close(found, forces(positions), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore")  # of what compilers use themselves
+def test_steps_that_are_compiled_for_all_batches():
+    given, weights = parameters(), make_values(2).requires_grad_()
+
+    def step(block, positions, strain, weights):
+        energy = (attached_energy(block, positions, strain) * weights).sum()
+        wrt = [positions.values, strain.values]
+        forces = torch.autograd.grad(energy, wrt, create_graph=True)
+        loss = energy**2 + sum((force**2).sum() for force in forces)
+        return loss.detach(), torch.autograd.grad(loss, weights)[0]
+
+    compiled = metatensor.torch.compile(step, backend="aot_eager")
+    for seed in [0, 40]:
+        arguments = example(seed=seed), *given.values(), weights
+        for one, other in zip(compiled(*arguments), step(*arguments), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)

@@ -168,6 +168,56 @@ def test_labels_pickle_as_labels_of_torch(protocol):
         assert type(again) is metatensor.Labels
         assert again == labels
         assert isinstance(again.values, torch.Tensor)
+    for entry in (pickle.loads(pickle.dumps(labels[0], protocol)), copy.deepcopy(labels[0])):
+        assert entry == labels[0]
+        assert isinstance(entry.values, torch.Tensor)
+
+
+def test_tensors_of_labels_are_made_when_they_are_asked_for():
+    labels = Labels.range("a", 3)
+    derived = [
+        labels,
+        labels.append("b", torch.tensor([3, 4, 5])),
+        labels.union(Labels("a", torch.tensor([[7]]))),
+        pickle.loads(pickle.dumps(labels)),
+        metatensor.Labels.range("a", 3).to(arrays="torch"),
+        mts.block_from_array(torch.zeros(2, 3)).samples,
+    ]
+    assert [found._view for found in derived] == [None] * len(derived)
+    for found in derived:
+        assert isinstance(found.values, torch.Tensor)
+        assert found.values is found.values
+        assert found.values.tolist() == found._table.tolist()
+    assert labels.rename("a", "z").values is labels.values
+    assert labels.to("cpu") is labels.to(arrays="torch") is labels
+
+
+@pytest.mark.parametrize("asked", ["inside", "outside"])
+def test_labels_made_in_inference_mode_are_used_in_training(asked):
+    with torch.inference_mode():
+        labels = Labels.range("a", 3).append("b", torch.tensor([0, 1, 0]))
+        if asked == "inside":
+            assert labels.values.shape == (3, 2)
+    weights = torch.ones(3, requires_grad=True)
+    total = torch.zeros(2).index_add(0, labels.column("b"), weights * weights)
+    total.sum().backward()
+    assert weights.grad.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_labels_asked_for_their_values_while_torch_traces():
+    fake_tensor = pytest.importorskip("torch._subclasses.fake_tensor")
+    labels = Labels.range("a", 3)
+    with fake_tensor.FakeTensorMode():
+        values = labels.values
+    assert labels.values is values
+    assert values.tolist() == [[0], [1], [2]]
+
+    def total(weights, chosen):
+        return (weights[chosen.column("a")] ** 2).sum()
+
+    for transform in (torch.func.grad, torch.func.jacrev):
+        found = transform(lambda weights: total(weights, Labels.range("a", 2)))(torch.ones(3))
+        assert found.tolist() == [2.0, 2.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -197,6 +247,7 @@ def test_what_is_made_is_of_torch(make, rows):
     ("values", "error"),
     [
         (torch.tensor([[0.0]]), TypeError),
+        (torch.ones(1, 1, dtype=torch.bfloat16), TypeError),
         ([[0]], ValueError),
         (torch.tensor([0]), ValueError),
         (torch.tensor([[1], [1]]), ValueError),

@@ -5,8 +5,7 @@ import json
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 import metatensor.torch
 from metatensor import Labels, TensorBlock, TensorMap

@@ -53,7 +53,10 @@ def group(batch: Sequence[Any]) -> NamedTuple:
     for sample in batch:
         found = getattr(sample, "_fields", None)
         if not isinstance(sample, tuple) or found is None:
-            raise TypeError(f"the samples of a batch must be named tuples, got {type(sample)}")
+            raise TypeError(
+                f"the samples of a batch must be named tuples, got {type(sample)}; for tuples and "
+                "dicts use `collate_fn=metatensor.torch.collate`"
+            )
         fields = found if fields is None else fields
         if found != fields:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -57,6 +57,7 @@ class _FieldDataset(PositionDataset):
             elif not callable(field):
                 raise TypeError(
                     f"the field {name!r} must be a list or a function, got {_checks.kind(field)}"
+                    + ("; use `list(...)`" if isinstance(field, Iterable) else "")
                 )
         if size is None:
             if not sizes:

@@ -110,12 +110,21 @@ def _derivative(
                 "gradients can not be followed through dropout while training; use `.eval()`, "
                 "`metatensor.remove_gradients`, or p=0"
             )
-    values, given = block._values, gradient._values
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False), torch.no_grad():
+            return _contracted(module, block._values.clone(), gradient, result.shape[1:])
+    return _contracted(module, block._values, gradient, result.shape[1:])
+
+
+def _contracted(
+    module: torch.nn.Module, values: torch.Tensor, gradient: TensorBlock, shape: torch.Size
+) -> torch.Tensor:
+    given = gradient._values
     own = given.shape[1 : 1 + given.ndim - values.ndim]
     rows = torch.from_numpy(gradient._samples._table[:, 0].copy()).to(values.device)
-    n_own, shape = math.prod(own), result.shape[1:]
+    n_own = math.prod(own)
     # one pass for all samples and each entry of the result, or one for all rows of the gradient
-    if 0 < result.numel() <= len(rows) * n_own:
+    if 0 < len(values) * math.prod(shape) <= len(rows) * n_own:
         derivative = _backwards(module, values, rows, given.reshape(len(rows), n_own, -1), shape)
     else:
         points = values[rows.repeat_interleave(n_own)]

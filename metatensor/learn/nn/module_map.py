@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 
@@ -101,6 +102,11 @@ class ModuleMap(Module):
     ) -> None:
         super().__init__()
         _checks.require_type(in_keys, Labels, "in_keys")
+        if not isinstance(modules, Iterable):
+            raise TypeError(
+                "`modules` must be a sequence with one module for each key, got "
+                f"{_checks.kind(modules)}; `ModuleMap.from_module` makes copies of one"
+            )
         modules = list(modules)
         if out_properties is not None:
             out_properties = list(out_properties)
@@ -188,12 +194,18 @@ class ModuleMap(Module):
         positions = self._positions(tensor._keys)
         if properties is not None:
             _check_names([properties[position] for position in positions])
+        numbered: dict[Any, Labels] = {}  # of the same sizes and places, for several blocks
         parts = [
-            (block, modules[position], None if properties is None else properties[position], rule)
+            (
+                block,
+                modules[position],
+                numbered if properties is None else properties[position],
+                rule,
+            )
             for block, position in zip(tensor._blocks, positions)
         ]
         result = assemble(tensor._keys, parts, _on_block)
-        if len({(b._properties._names, b._values.dtype) for b in result._blocks}) > 1:
+        if len({block._values.dtype for block in result._blocks}) > 1:
             result._check_blocks()
         result._info = dict(tensor._info)
         return result
@@ -215,7 +227,10 @@ class ModuleMap(Module):
 
 
 def _on_block(
-    block: TensorBlock, module: torch.nn.Module, properties: Labels | None, rule: GradientRule
+    block: TensorBlock,
+    module: torch.nn.Module,
+    properties: Labels | dict[Any, Labels],
+    rule: GradientRule,
 ) -> TensorBlock:
     given = block._values
     if not isinstance(given, torch.Tensor):
@@ -223,10 +238,9 @@ def _on_block(
             f"the values must be torch tensors, got {_checks.kind(given)}; use "
             "`tensor.to(arrays='torch')`"
         )
-    values: torch.Tensor = module(given)
-    if properties is None:
-        size = values.shape[-1] if values.ndim else 0
-        properties = block._properties._like(Labels.range("_", size)._table, ("_",))
+    values = _apply(module, given)
+    if isinstance(properties, dict):
+        properties = _numbered(values.shape[-1] if values.ndim else 0, block, properties)
     _check_shape(values, given.shape[:-1], block, properties)
     gradients = {}
     if block._gradients:
@@ -238,6 +252,30 @@ def _on_block(
                 derivative, gradient._samples, gradient._components, properties
             )
     return TensorBlock._of(values, block._samples, block._components, properties, gradients)
+
+
+def _apply(module: torch.nn.Module, values: torch.Tensor) -> torch.Tensor:
+    try:
+        result: torch.Tensor = module(values)
+    except RuntimeError as error:
+        dtypes = {parameter.dtype for parameter in module.parameters()}
+        if len(dtypes) == 1 and values.dtype not in dtypes:
+            (dtype,) = dtypes
+            raise RuntimeError(
+                f"{error}; the parameters are of {dtype}, the values of {values.dtype}: use "
+                f"`tensor.to({dtype})`, or `module.to({values.dtype})`"
+            ) from None
+        raise
+    return result
+
+
+def _numbered(size: int, block: TensorBlock, known: dict[Any, Labels]) -> Labels:
+    """Return properties "_", with values in the library and place of those of a block."""
+    given = block._properties
+    place = (size, given._device)
+    if place not in known:
+        known[place] = given._like(Labels.range("_", size)._table, ("_",))
+    return known[place]
 
 
 def _check_names(properties: Sequence[Labels]) -> None:
