@@ -95,7 +95,9 @@ class Surroundings:
         left = []
         for module, copies in self._attributes.items():
             for attributes, copy in zip(_attributes(module), copies, strict=True):
-                for name in [n for n, value in attributes.items() if isinstance(value, FakeTensor)]:
+                for name, value in list(attributes.items()):
+                    if not isinstance(value, FakeTensor) or value is copy.get(name):
+                        continue
                     del attributes[name]
                     if name in copy:
                         attributes[name] = copy[name]
@@ -105,6 +107,9 @@ class Surroundings:
 
     def close(self, arrays: list[torch.Tensor], versions: list[tuple[torch.Tensor, int]]) -> None:
         """Remember what modules are like after they were called, and arrays."""
+        for module in self.modules:  # those that the function itself has made
+            if any(isinstance(array, FakeTensor) for array in _arrays_of(module)):
+                del self._before[module]
         self._after = {module: _likeness(module) for module in self._before}
         self._arrays = [(array, _array_likeness(array)) for array in arrays]
         self._versions = versions

@@ -77,11 +77,12 @@ def compile(  # noqa: A001
     Raises
     ------
     TypeError
-        when called: for arrays of another library than torch, for arguments that can not be
-        hashed, and for other things in the result
+        when called: for arrays of another library than torch, sparse ones, and those of classes
+        derived from torch's; for arguments that can not be hashed, other things in the result
     RuntimeError
-        when called: if the function asks for numbers in arrays, or uses an autograd function with a
-        backward pass of its own of which the derivative is taken outside
+        when called: if the function asks for numbers in arrays, uses an autograd function with a
+        backward pass of its own of which the derivative is taken outside, or does something else
+        that compiled code would not do, see below
 
     See Also
     --------
@@ -89,18 +90,33 @@ def compile(  # noqa: A001
 
     Notes
     -----
-    What the function does must be determined by its arguments. Modules that it calls may change
-    their parameters, their buffers and whether they train, and numbers in variables may change;
-    other things around it are taken as they are when it runs.
+    What the function does must be determined by its arguments. Modules may change in all ways:
+    their parameters, buffers and parts, whether they train, numbers in attributes. So may numbers
+    in variables that the function uses itself, and which objects these hold. What is deeper in
+    lists, dicts and objects around it is taken as it is when the function runs; so are
+    `torch.manual_seed` in it, and random numbers that are not those of torch.
 
-    A new set of Labels costs one run of the function, and about a tenth of a millisecond for each
+    The function must return what it makes. An error is raised if it changes lists, dicts or maps
+    that it is given, or leaves arrays in attributes or ``.grad``; and for what torch does besides
+    operations on arrays: hooks, assignments to ``.data``, ``.detach_()``. Arrays that it is given,
+    and buffers, may be changed in place.
+
+    Derivatives that are taken inside are those of what is done inside, also where an argument was
+    computed from another one. Torch has no second derivatives through compiled code, from outside:
+    take the first ones inside.
+
+    A new set of Labels costs one run of the function, and some tenths of a millisecond for each
     operation on arrays. This pays if batches come again, as they do if they are the same in each
     epoch, or if arrays are large. The last 256 sets are remembered, or fewer
     if their index arrays are large.
 
     If the sequence of operations depends on Labels, there is one graph for each; after eight, the
-    function runs as it is. Arrays with a length of 0 or 1 are compiled apart by torch, at most four
-    times.
+    function runs as it is. Numbers from Labels that are factors, as in ``values / len(samples)``,
+    are part of the sequence, those in arrays are not. What torch compiles apart (dtypes, needs of
+    gradients, lengths of 0 and 1) it compiles eight times, then operations run one by one.
+
+    Inside `torch.compile`, `torch.export`, transforms of `torch.func` and other functions that are
+    compiled by this one, the function runs as it is.
 
     Examples
     --------

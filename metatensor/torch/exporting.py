@@ -26,8 +26,10 @@ def export(
 
     As in :func:`compile`, the function runs with arrays that have no numbers, and what comes from
     Labels (index arrays, sizes) is an input of the program, next to the arrays of the maps.
-    Parameters of modules become part of it. Programs are files that torch runs without this
-    package, also from C++ after `torch._inductor.aoti_compile_and_package`.
+    Parameters of modules, and tensors around the function, become part of it and may be changed in
+    place. Programs are files that torch runs without this package. Those without sizes among their
+    inputs run from C++, too, after `torch._inductor.aoti_compile_and_package`, which can not make
+    arrays of sizes that are inputs.
 
     Gradients: stored gradients are arrays as values are, in the arguments and in the result.
 
@@ -98,7 +100,7 @@ class ExportedFunction:
         self.function = function
         self._name = name_of(function)
         call = Call.of(args, kwargs, self._name)
-        self._recording = call.record(function)
+        self._recording = self._record(call)
         self._constants = {id(tensor): name for name, tensor in _constants(self._recording)}
         inputs = self._inputs(call, self._recording)
         self._example = [_shape(value) for value in inputs]
@@ -135,13 +137,13 @@ class ExportedFunction:
 
         """
         call = Call.of(args, kwargs, self._name)
-        recording = call.record(self.function)
+        recording = self._record(call)
         return self._checked(call, recording)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the function returns; the program does all work on arrays."""
         call = Call.of(args, kwargs, self._name)
-        recording = call.record(self.function)
+        recording = self._record(call)
         made = self.program.module()(*self._checked(call, recording))
         return result_of(recording, call.arrays, made)
 
@@ -157,6 +159,13 @@ class ExportedFunction:
         files = {DESCRIPTION: json.dumps(self.description, indent=1)}
         torch.export.save(self.program, path, extra_files=files)
 
+    def _record(self, call: Call) -> Recording:
+        with torch.enable_grad():  # so that programs can be used without
+            return call.record(self.function)
+
+    def _n_plans(self, recording: Recording) -> int:
+        return sum(id(tensor) not in self._constants for tensor in recording.captured)
+
     def _inputs(self, call: Call, recording: Recording) -> list[torch.Tensor | int]:
         plans = [tensor for tensor in recording.captured if id(tensor) not in self._constants]
         return [*call.arrays, *plans, *[size for size in recording.sizes if size > 1]]
@@ -168,6 +177,11 @@ class ExportedFunction:
                 "of the example that it was exported with; export it again"
             )
         inputs = self._inputs(call, recording)
+        if self._n_plans(recording) != self._n_plans(self._recording):
+            raise ValueError(
+                f"`{self._name}` uses other parameters, or other arrays around it, than when it "
+                "was exported; change them in place, or export it again"
+            )
         pairs = [*zip(self._recording.sizes, recording.sizes, strict=True)]
         if any(first != size and min(first, size) < 2 for first, size in pairs) or (
             [*map(_shape, inputs)] != self._example
@@ -182,7 +196,7 @@ class ExportedFunction:
     def _described(self, call: Call, inputs: list[torch.Tensor | int]) -> dict[str, Any]:
         paths = _paths(call.leaves, call.structure)
         recipe = self._recording.recipe
-        n_plans = len(inputs) - len(call.arrays) - sum(size > 1 for size in self._recording.sizes)
+        n_plans = self._n_plans(self._recording)
         names = [f"input_{n}" for n in range(recipe.n_inputs)]
         names += [f"plan_{n}" for n in range(n_plans)]
         names += [f"size_{n}" for n in range(len(inputs) - len(names))]
@@ -233,13 +247,16 @@ class _Program(torch.nn.Module):
 
 
 def _constants(recording: Recording) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield parameters and buffers of the modules that were called, by a flat name."""
+    """Yield parameters and buffers of modules, and other arrays around, by a flat name."""
     seen = set()
     for number, module in enumerate(recording.surroundings.modules):
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             if id(tensor) not in seen:
                 seen.add(id(tensor))
                 yield f"module_{number}_{name.replace('.', '_')}", tensor
+    for number, tensor in enumerate(recording.captured):
+        if id(tensor) not in seen and number not in recording.made:
+            yield f"array_{number}", tensor
 
 
 def _shape(value: torch.Tensor | int) -> tuple[int | str, ...] | str:

@@ -1,6 +1,8 @@
 """`metatensor.torch.compile` and `.export`: one graph for maps with any Labels."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 import metatensor
+import metatensor.torch as mts
 from metatensor import Labels, TensorBlock, TensorMap
 from metatensor.learn import nn
 from metatensor.torch import compilation
@@ -435,7 +438,338 @@ def test_methods_and_decorators():
     assert_same(compile(Model().method, backend="eager")(torch.ones(2)), 3 * torch.ones(2))
 
 
+def changes_plans(tensor):
+    """Arrays that follow from Labels, changed by values in place, and views of them."""
+    values = tensor.block(0).values
+    counts, sums = torch.zeros(len(values), dtype=torch.long), torch.arange(len(values)).double()
+    part = counts[1:]
+    counts.index_add_(0, torch.arange(len(values)), (values[:, 0] > 0).long())
+    part += 1
+    sums[2:] += values.sum()
+    literal = torch.tensor([1.0, 2.0], dtype=values.dtype)
+    literal[0] += values.sum()
+    shared = torch.as_tensor(np.arange(3.0))
+    shared += values.sum()
+    return counts + 1, part, sums, sums[1:], literal, shared
+
+
+def changes_without_gradients(tensor):
+    """Numbers change, and torch goes on to differentiate what they were computed by."""
+    values = tensor.block(0).values.clone().requires_grad_()
+    first, second, third = values * 2, values * 3, values * 4
+    with torch.no_grad():
+        first.mul_(2)
+    second.data.mul_(2)
+    third.detach().mul_(2)
+    return torch.autograd.grad((first**2 + second**2 + third**2).sum(), values)
+
+
+def masks(tensor):
+    """Masks that follow from Labels select rows; the number of rows follows, too."""
+    values = tensor.block(0).values.clone()
+    mask = torch.as_tensor(np.array(tensor.block(0).samples.column("atom"))) % 2 == 0
+    values[mask, 1] = 2 * values[mask, 2]
+    return values[mask], values[~mask].sum(), values[:, torch.tensor([True, False, True, False])]
+
+
+def detaches_behind_functions(tensor):
+    values = tensor.block(0).values.clone().requires_grad_()
+    hard = torch.nn.functional.gumbel_softmax(values, hard=True)
+    return torch.autograd.grad((hard * values.detach()).sum(), values)
+
+
+def forward_mode(tensor):
+    def energy(row):
+        return torch.tanh(row**2).sum()
+
+    values = tensor.block(0).values
+    tangent = torch.func.jvp(torch.sin, (values,), (torch.ones_like(values),))[1]
+    return torch.func.vmap(torch.func.hessian(energy))(values), tangent
+
+
+def makes_modules(tensor):
+    return nn.ChainRule(NETWORK)(metatensor.remove_gradients(tensor))
+
+
+def checkpointed(tensor):
+    block = tensor.block(0)
+    return torch.utils.checkpoint.checkpoint(torch.tanh, block.values, use_reentrant=False)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    "function",
+    [
+        changes_plans,
+        changes_without_gradients,
+        masks,
+        detaches_behind_functions,
+        forward_mode,
+        makes_modules,
+        checkpointed,
+        torch.compile(lambda tensor: 2 * tensor.block(0).values, backend="eager"),
+        compile(lambda tensor: 2 * tensor.block(0).values, backend="eager"),
+    ],
+)
+def test_again_with_known_labels(function):
+    """What one call does to arrays that are kept must not be seen in others."""
+    compiled = compile(function, backend="eager")
+    for n, seed in ((6, 0), (9, 0), (6, 1), (6, 2), (9, 1)):
+        both = []
+        for called in (compiled, function):
+            torch.manual_seed(seed)
+            both.append(called(batch(n, seed=seed, gradients=False)))
+        result, _ = both
+        assert_same(*both)
+        for array in leaves(result):
+            array.detach().zero_()
+    assert (compiled.n_graphs, compiled.n_recordings) == (1, 2)
+
+
+def test_what_torch_follows():
+    weight = torch.rand(P, dtype=torch.float64, requires_grad=True)
+
+    def function(array):
+        with torch.enable_grad():
+            return array.detach(), array * weight
+
+    compiled = compile(function, backend="eager")
+    array = torch.rand(5, P, dtype=torch.float64)
+    for mode in (torch.no_grad(), torch.enable_grad()):
+        with mode:
+            detached, product = compiled(array)
+        assert (detached.requires_grad, product.requires_grad) == (False, True)
+        (gradient,) = torch.autograd.grad(product.sum(), weight)
+        assert_same(gradient, array.sum(0))
+
+    def forces(positions):
+        positions.requires_grad_()
+        energy = (positions**3 * weight).sum()
+        return energy, torch.autograd.grad(energy, positions, create_graph=True)[0]
+
+    positions, others = array.clone(), array.clone()
+    found, expected = compile(forces, backend="eager")(positions), forces(others)
+    assert_same(found, expected)
+    found, expected = [
+        torch.autograd.grad(energy + gradient.sum(), [weight, where])
+        for (energy, gradient), where in ((found, positions), (expected, others))
+    ]
+    assert_same(found, expected)
+
+
+def test_one_array_given_twice():
+    def function(first, second):
+        return torch.autograd.grad((first * second**2).sum(), first)[0]
+
+    compiled = compile(function, backend="eager")
+    array, other = [torch.rand(4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    for given in ((array, other), (array, array), (other, array)):
+        assert_same(compiled(*given), function(*given))
+
+
+def test_autocast_is_part_of_a_recording():
+    def function(array):
+        with torch.autocast("cpu", enabled=False):
+            exact = array @ array.T
+        return exact, array @ array.T
+
+    compiled, array = compile(function, backend="eager"), torch.rand(5, 3)
+    for _ in range(2):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            exact, rough = compiled(array)
+        assert (exact.dtype, rough.dtype) == (torch.float32, torch.bfloat16)
+        assert compiled(array)[1].dtype == torch.float32
+
+
+def test_arrays_that_are_lazy_or_strange():
+    def function(array):
+        return 2 * array, array @ array.T, torch.view_as_real(array.resolve_conj())
+
+    compiled = compile(function, backend="eager")
+    array = torch.rand(4, 3, dtype=torch.complex128)
+    for given in (array, array.conj(), array):
+        assert_same(compiled(given), function(given))
+    product = compile(lambda array, factor: factor * array, backend="eager")
+    assert_same(product(array.conj().imag, np.float64(2.0)), 2 * array.conj().imag)
+    strange = [torch.eye(3).to_sparse(), torch.ones(3).as_subclass(type("A", (torch.Tensor,), {}))]
+    for given in strange:
+        with pytest.raises(TypeError, match="must be dense arrays of torch itself"):
+            product(given, 1)
+    sparse = torch.eye(3).to_sparse()
+    with pytest.raises(RuntimeError, match="sparse array"):
+        compile(lambda array: sparse @ array, backend="eager")(torch.ones(3, 1))
+
+
+def test_labels_stay_in_their_library():
+    compiled = compile(lambda block: block.samples, backend="eager")
+    for samples in (Labels.range("s", 2), mts.Labels.range("s", 2), Labels.range("s", 2)):
+        block = TensorBlock(torch.ones(2, 1), samples, [], Labels.single())
+        assert type(compiled(block).values) is type(samples.values)
+
+
+def test_dtypes_and_needs_that_torch_compiles_apart():
+    """Torch refuses to compile one function too often; then it runs step by step."""
+    counter = Counter()
+
+    def function(first, second):
+        return first + second.sum()
+
+    compiled = compile(function, backend=counter)
+    for dtype in (torch.float32, torch.float64, torch.complex64):
+        for need in (False, True):
+            for n in (1, 2):
+                first, second = [torch.ones(n, 2, dtype=dtype, requires_grad=need) for _ in "ab"]
+                assert_same(compiled(first, second), function(first, second), 1e-6)
+                with torch.no_grad():
+                    assert_same(compiled(first, second), function(first, second), 1e-6)
+    assert (compiled.n_graphs, counter.count) == (1, 8)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_inside_of_other_transforms():
+    """There it runs as it is."""
+    weight = torch.rand(P, dtype=torch.float64)
+    compiled = compile(lambda array: (array**2 * weight).sum(), backend="eager")
+    array = torch.rand(3, P, dtype=torch.float64)
+    assert_same(torch.func.grad(compiled)(array), 2 * array * weight)
+    assert_same(torch.func.vmap(compiled)(array), (array**2 * weight).sum(1))
+    again = torch.compile(lambda array: compiled(array) + 1, backend="eager", fullgraph=True)
+    assert_same(again(array), compiled(array) + 1)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(array, array)
+        tangent = torch.autograd.forward_ad.unpack_dual(compiled(dual)).tangent
+    assert_same(tangent, 2 * compiled(array))
+    assert compiled.n_recordings == 1
+
+
+def test_copies_and_pickles():
+    compiled = compile(torch.nn.Linear(P, 2), backend="eager")
+    array = torch.ones(3, P)
+    expected = compiled(array)
+    for other in (copy.deepcopy(compiled), pickle.loads(pickle.dumps(compiled))):
+        assert_same(other(array), expected)
+        torch.nn.init.zeros_(other.function.weight)
+        assert_same(compiled(array), expected)
+
+
+class Model(torch.nn.Module):
+    """A module that is called in other ways than by its name."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(P))
+        self.part = torch.nn.Dropout(0.0)
+        self.register_buffer("count", torch.zeros(2, dtype=torch.long))
+        self.power = 1
+
+    def forward(self, array):
+        return self.part(array * self.weight) ** self.power * (1 + self.count[0])
+
+    def counted(self, array):
+        self.count[0] += 1
+        return array * self.count[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: setattr(model, "weight", torch.nn.Parameter(3 * torch.ones(P))),
+        lambda model: setattr(model, "part", torch.nn.Tanh()),
+        lambda model: setattr(model.part, "p", 1.0),
+        lambda model: setattr(model, "power", 2),
+        lambda model: model.count.add_(1),
+        lambda model: model.double(),
+        lambda model: model.weight.requires_grad_(False),
+    ],
+)
+def test_modules_that_change(change):
+    """Whatever is changed in a module is seen, also if only a method of it is called."""
+    model = Model()
+    functions = [model, model.forward, lambda array: model.forward(array)]
+    compiled = [compile(function, backend="eager") for function in functions]
+    array = torch.rand(3, P)
+    for function in compiled:
+        assert_same(function(array), model(array))
+    change(model)
+    for function in compiled:
+        result, expected = function(array), model(array)
+        assert_same(result, expected)
+        assert (result.dtype, result.requires_grad) == (expected.dtype, expected.requires_grad)
+
+
+def test_buffers_of_integers_that_count():
+    model, reference = Model(), Model()
+    compiled, array = compile(model.counted, backend="eager"), torch.rand(3, P)
+    for _ in range(3):
+        assert_same(compiled(array), reference.counted(array))
+    assert_same(model.count, reference.count)
+
+
+def test_variables_that_hold_another_object():
+    linear, factor = torch.nn.Linear(P, 2), torch.ones(2)
+    compiled = compile(lambda array: linear(array) * factor, backend="eager")
+    array = torch.rand(3, P)
+    for n in range(3):
+        linear, factor = torch.nn.Linear(P, 2), n * torch.ones(2)
+        assert_same(compiled(array), linear(array) * factor)
+
+
 # ---- what can not be
+
+
+class Careless(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2))
+        self.weight = torch.nn.Parameter(torch.ones(2))
+
+    def forward(self, array, way):
+        if way == "buffer":
+            self.mean = self.mean + array
+        elif way == "attribute":
+            self.last = 2 * array
+        elif way == "backward":
+            (self.weight * array).sum().backward()
+        else:
+            self.mean.add_(self.weight * array)
+        return array
+
+
+@pytest.mark.parametrize("way", ["buffer", "attribute", "backward", "followed"])
+def test_arrays_left_in_modules(way):
+    model = Careless()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="leaves an array in .*, which compiled code does"):
+            compile(model, backend="eager")(torch.ones(2), way)
+    assert (model.weight.grad, model.mean.requires_grad) == (None, False)
+    assert type(model.mean) is torch.Tensor
+    assert not hasattr(model, "last")
+
+
+@pytest.mark.parametrize(
+    ("function", "match"),
+    [
+        (lambda array, data: data.update(y=array), "changes the lists, dicts, blocks or maps"),
+        (lambda array, data: data["map"].set_info("unit", "eV"), "changes the lists, dicts"),
+        (lambda array, data: array.register_hook(torch.neg), "uses `Tensor.register_hook`"),
+        (lambda array, data: setattr(array, "data", array), "an assignment to `Tensor.data`"),
+        (lambda array, data: (2 * array).detach_(), "uses `Tensor.detach_`"),
+        (lambda array, data: array.sum().backward(), r"leaves an array in `.grad` of an argument"),
+        (lambda array, data: array + torch.rand(2, generator=RANDOM), "from a generator of its"),
+        (lambda array, data: torch.from_numpy(MEMORY).numpy() + array.tolist(), "asks for numbers"),
+        (lambda array, data: IN_NUMPY.add_(array.detach()), "memory is that of a numpy array"),
+    ],
+)
+def test_what_is_not_recorded(function, match):
+    compiled = compile(function, backend="eager")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=match):
+            compiled(torch.ones(2, requires_grad=True), {"map": batch(2)})
+
+
+RANDOM = torch.Generator()
+MEMORY = np.ones(2, dtype=np.float32)
+IN_NUMPY = torch.from_numpy(MEMORY)
 
 
 def test_another_sequence_for_each_size():
@@ -568,6 +902,30 @@ assert "metatensor" not in sys.modules
     first = description["inputs"][1]
     assert first["path"] == "[0][0][0]['positions'].values"
     assert (first["name"], first["dtype"]) == ("input_1", "torch.float64")
+
+
+def test_programs_with_and_without_gradients():
+    """A program that was exported where torch follows runs where it does not, and conversely."""
+    function = nn.ChainRule(NETWORK)
+    exports = [export(function, (batch(6),))]
+    with torch.no_grad():
+        exports.append(export(function, (batch(6),)))
+        for exported in exports:
+            assert_same(exported(batch(9)), function(batch(9)))
+
+
+def test_arrays_around_exported_functions():
+    """They are part of the program, as parameters are, and must stay the same objects."""
+    model, factor = torch.nn.Linear(P, 2), torch.ones(2)
+    exported = export(lambda array: model(array) * factor, (torch.ones(3, P),))
+    assert [entry["name"] for entry in exported.description["inputs"]] == ["input_0"]
+    with torch.no_grad():
+        factor.mul_(3)
+        model.weight.mul_(2)
+    assert_same(exported(torch.ones(5, P)), model(torch.ones(5, P)) * factor)
+    model.weight = torch.nn.Parameter(torch.zeros(2, P))
+    with pytest.raises(ValueError, match="uses other parameters"):
+        exported(torch.ones(5, P))
 
 
 def test_examples_must_be_large_enough():
