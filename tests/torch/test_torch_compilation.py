@@ -928,6 +928,15 @@ def test_arrays_around_exported_functions():
         exported(torch.ones(5, P))
 
 
+def test_arrays_given_twice_are_one_input():
+    array = torch.ones(3)
+    exported = export(lambda first, again, other: first * again + other, (array, array, 2 * array))
+    assert [entry["path"] for entry in exported.description["inputs"]] == ["[0][0]", "[0][2]"]
+    assert_same(exported(given := torch.ones(5), given, given + 1), 3 * torch.ones(5))
+    with pytest.raises(ValueError, match="does other things"):
+        exported(torch.ones(5), torch.ones(5), torch.ones(5))
+
+
 def test_examples_must_be_large_enough():
     function = FUNCTIONS["sum_over_samples"]
     exported = export(function, (batch(1),))
