@@ -99,7 +99,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return fake
 
     def _like(self, array: torch.Tensor) -> torch.Tensor:
-        with self._mode:
+        with self._mode, torch.inference_mode(array.is_inference()):
             fake = torch.empty_strided(
                 array.shape, array.stride(), dtype=array.dtype, device=array.device
             )

@@ -497,8 +497,8 @@ def _check_leaf(leaf: Any, name: str) -> None:
 
 def _kind(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
-        lazy = leaf.is_conj(), leaf.is_neg()
-        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.requires_grad, lazy
+        flags = leaf.requires_grad, leaf.is_conj(), leaf.is_neg(), leaf.is_inference()
+        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, flags
     if isinstance(leaf, Labels):
         return leaf, _place(leaf)
     return type(leaf), repr(leaf) if isinstance(leaf, (float, complex)) else leaf

@@ -203,8 +203,8 @@ class ExportedFunction:
         described = [
             {"name": name, **_array(value)} for name, value in zip(names, inputs, strict=True)
         ]
-        for entry, path in zip(described, paths, strict=False):
-            entry["path"] = path
+        for position, path in zip(call.positions, paths, strict=True):
+            described[position].setdefault("path", path)  # an array may be given twice
         outputs = [
             {"path": path}
             for path, output in zip(
