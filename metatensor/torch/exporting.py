@@ -12,8 +12,8 @@ from torch.utils import _pytree as pytree
 
 from metatensor import _checks
 from metatensor.torch import _replay
+from metatensor.torch._calls import Call, name_of, result_of
 from metatensor.torch._recording import Recording
-from metatensor.torch.compilation import Call, name_of, result_of
 
 #: name of the description in a file of a program
 DESCRIPTION = "metatensor.json"
@@ -104,6 +104,7 @@ class ExportedFunction:
         self._constants = {id(tensor): name for name, tensor in _constants(self._recording)}
         inputs = self._inputs(call, self._recording)
         self._example = [_shape(value) for value in inputs]
+        self._dtypes = [array.dtype for array in call.arrays]
         dynamic = [
             {axis: torch.export.Dim.AUTO for axis, length in enumerate(shape) if length == "n"}
             if isinstance(shape, tuple)
@@ -116,6 +117,10 @@ class ExportedFunction:
                 program, tuple(inputs), dynamic_shapes=(tuple(dynamic),), strict=False
             )
         self.description = self._described(call, inputs)
+
+    def __repr__(self) -> str:
+        inputs, outputs = (len(self.description[name]) for name in ("inputs", "outputs"))
+        return f"ExportedFunction({self._name}: {inputs} inputs, {outputs} outputs)"
 
     def inputs(self, *args: Any, **kwargs: Any) -> list[torch.Tensor | int]:
         """Return the inputs of the program for other arguments of the function.
@@ -171,6 +176,12 @@ class ExportedFunction:
         return [*call.arrays, *plans, *[size for size in recording.sizes if size > 1]]
 
     def _checked(self, call: Call, recording: Recording) -> list[torch.Tensor | int]:
+        dtypes = [array.dtype for array in call.arrays]
+        if set(dtypes) != set(self._dtypes):
+            raise ValueError(
+                f"`{self._name}` was exported for arrays of {_texts(self._dtypes)}, got "
+                f"{_texts(dtypes)}; use `.to(...)`, or export it again"
+            )
         if recording.recipe != self._recording.recipe:
             raise ValueError(
                 f"`{self._name}` does other things to the arrays of these arguments than to those "
@@ -257,6 +268,10 @@ def _constants(recording: Recording) -> Iterator[tuple[str, torch.Tensor]]:
     for number, tensor in enumerate(recording.captured):
         if id(tensor) not in seen and number not in recording.made:
             yield f"array_{number}", tensor
+
+
+def _texts(dtypes: list[torch.dtype]) -> str:
+    return ", ".join(sorted({str(dtype) for dtype in dtypes}))
 
 
 def _shape(value: torch.Tensor | int) -> tuple[int | str, ...] | str:

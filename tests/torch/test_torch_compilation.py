@@ -836,6 +836,13 @@ def test_errors_of_the_function_are_its_own():
         compile(3)
 
 
+def test_text():
+    compiled = compile(FUNCTIONS["by hand"], backend="eager")
+    compiled(batch(4))
+    compiled(batch(5))
+    assert repr(compiled) == "CompiledFunction(by_hand: 1 graph(s) from 2 recording(s))"
+
+
 def test_threads():
     compiled = compile(FUNCTIONS["sum_over_samples"], backend="eager")
     compiled(batch(4))
@@ -957,5 +964,9 @@ def test_examples_must_be_large_enough():
     exported = export(lambda array: [array := array + 1 for _ in array][-1], (torch.ones(3),))
     with pytest.raises(ValueError, match="does other things"):
         exported(torch.ones(4))
+    exported = export(function, (batch(3),))
+    assert repr(exported).startswith("ExportedFunction(<lambda>: ")
+    with pytest.raises(ValueError, match=r"for arrays of torch.float64, got torch.float32; use"):
+        exported(batch(3, dtype=torch.float32))
     with pytest.raises(TypeError, match="`args` must be a tuple"):
         export(function, batch(2))
