@@ -42,50 +42,25 @@ from metatensor import _arrays, _checks
 from metatensor.block import TensorBlock
 from metatensor.labels import Labels, LabelsEntry
 from metatensor.learn.nn import chain_rule
-from metatensor.operations import (
-    comparison,
-    creation,
-    dimensions,
-    elementwise,
-    gradients,
-    joining,
-    linalg,
-    memory,
-    products,
-    reductions,
-    selection,
-    sorting,
-)
+from metatensor.operations import checks, comparison, creation
 from metatensor.tensor import TensorMap
-from metatensor.torch import creation as torch_creation
+from metatensor.torch import operations
 from metatensor.torch._labels import Labels as TorchLabels
 from metatensor.torch.autograd import attach_gradients
 
 _CONSTANTS: tuple[Any, ...] = (Labels, LabelsEntry)
 
-_THEMES = (
-    comparison,
-    creation,
-    dimensions,
-    elementwise,
-    gradients,
-    joining,
-    linalg,
-    memory,
-    products,
-    reductions,
-    selection,
-    sorting,
-)
+#: functions that neither take nor return maps, blocks or Labels
+_OTHERS = {*checks.__all__, "record_history"}
 
 #: functions that return maps, blocks or Labels, or look at the numbers in Labels
 _FUNCTIONS = (
     *(
-        getattr(theme, name)
-        for theme in _THEMES
-        for name in theme.__all__
-        if not name.endswith("_raise")
+        getattr(operations, name)
+        for name in operations.__all__
+        if name not in _OTHERS and not name.endswith("_raise")
     ),
+    creation.block_from_array,
     TensorMap.keys_to_samples,
     TensorMap.keys_to_properties,
     TensorMap.components_to_properties,
@@ -99,7 +74,6 @@ _FUNCTIONS = (
     TorchLabels.single,
     TorchLabels.empty,
     TorchLabels.range,
-    torch_creation.block_from_array,
     attach_gradients,
     _checks.first_column_range,
     chain_rule.with_chain_rule,
