@@ -45,7 +45,9 @@ class Recording(NamedTuple):
 
     recipe: Recipe
     captured: list[torch.Tensor]
-    sizes: tuple[int, ...]
+    sizes: tuple[int | float, ...]
+    #: numbers of the sizes that differ for most Labels; the others are factors, and zeros and ones
+    free: tuple[int, ...]
     #: the leaves of the result, None for those that are arrays
     constants: list[Any]
     structure: pytree.TreeSpec
@@ -216,6 +218,7 @@ class Recorder:
             Recipe(n_inputs, len(tape.captured), tuple(steps), outputs),
             tape.captured,
             tuple(tape.sizes),
+            tuple(tape.free),
             [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves],
             structure,
             followed,

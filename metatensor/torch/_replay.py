@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from operator import getitem
 from typing import Any
@@ -15,15 +15,17 @@ from metatensor.torch._recording import Recipe, Recording
 from metatensor.torch._tape import Array, Captured, Number, Size
 
 
-def as_graph(recipe: Recipe, sizes: tuple[int, ...], varying: list[int]) -> fx.GraphModule:
+def as_graph(
+    recipe: Recipe, sizes: tuple[int | float, ...], varying: Sequence[int]
+) -> fx.GraphModule:
     """Return a recipe as a function of the inputs, what is captured, and sizes that vary.
 
     Parameters
     ----------
     recipe : Recipe
-    sizes : tuple of int
+    sizes : tuple of int and float
         those of a recording
-    varying : list of int
+    varying : sequence of int
         numbers of the sizes that are arguments; the others become part of the graph
 
     Returns

@@ -33,9 +33,10 @@ class Captured(NamedTuple):
 
 
 class Size(NamedTuple):
-    """An integer that may depend on Labels, by number."""
+    """A size, or a factor, that may depend on Labels, by number."""
 
     number: int
+    kind: type
 
 
 class Number(NamedTuple):
@@ -74,7 +75,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
         self.captured: list[torch.Tensor] = []
-        self.sizes: list[int] = []
+        self.sizes: list[int | float] = []
+        #: which of these differ for most Labels: sizes above one
+        self.free: list[int] = []
         #: arrays that were there before and whose numbers were used, with their versions
         self.read: dict[int, tuple[torch.Tensor, int]] = {}
         #: arrays that were there before and are changed, with what torch differentiated them by
@@ -237,6 +240,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         sized = _sized_arguments(func)
         described = [self._described(value, n in sized) for n, value in enumerate(args)]
         named = [(name, self._described(value, name in sized)) for name, value in kwargs.items()]
+        if func in _WITH_FACTORS and _may_vary(args[1]):
+            described[1] = self._size(args[1])
         for part in parts:
             if isinstance(part, torch.Tensor):
                 self._add(part)
@@ -267,8 +272,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(value, (list, tuple)):
             return tuple([self._described(part, sized) for part in value])
         if sized and type(value) is int:
-            self.sizes.append(value)
-            return Size(len(self.sizes) - 1)
+            if value > 1:
+                self.free.append(len(self.sizes))
+            return self._size(value)
         if isinstance(value, (bool, int, float, complex)):
             return Number(repr(value), math.nan if value != value else value)
         if isinstance(value, torch.Generator):
@@ -277,6 +283,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "code can not; use that of torch, and `torch.manual_seed`"
             )
         return value
+
+    def _size(self, value: int | float) -> Size:
+        self.sizes.append(value)
+        return Size(len(self.sizes) - 1, type(value))
 
 
 class Watch(TorchFunctionMode):
@@ -365,6 +375,17 @@ def _positions(position: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]
     if position is None or not is_mask or isinstance(position, FakeTensor):
         return (position,)
     return position.nonzero(as_tuple=True)
+
+
+#: operations whose second argument can be a number that comes from Labels, such as a count
+_WITH_FACTORS = {_ATEN.add.Tensor, _ATEN.sub.Tensor, _ATEN.mul.Tensor, _ATEN.div.Tensor}
+
+
+def _may_vary(value: Any) -> bool:
+    """Tell whether code for a number can be that for others: zeros, ones and such are special."""
+    if type(value) is float:
+        return math.isfinite(value) and value != 0
+    return type(value) is int and value > 1
 
 
 def _memory(array: torch.Tensor) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import RLock
@@ -104,8 +104,9 @@ def compile(  # noqa: A001
     arrays are large.
 
     If the sequence of operations depends on Labels, there is one graph for each; after eight, the
-    function runs as it is. Numbers from Labels that are factors, as in ``values / len(samples)``,
-    are part of the sequence, those in arrays are not. What torch compiles apart (dtypes, needs of
+    function runs as it is. Numbers that are added to arrays or are factors, as in
+    ``values / len(samples)``, are inputs of the compiled code once they have changed; others are
+    part of the sequence. What torch compiles apart (dtypes, needs of
     gradients, lengths of 0 and 1) it compiles eight times, then operations run one by one.
 
     Inside `torch.compile`, `torch.export`, transforms of `torch.func` and other functions that are
@@ -270,7 +271,8 @@ class _Known:
         kind = (
             torch.is_grad_enabled(),
             *[(tensor.dtype, tensor.device, tensor.requires_grad) for tensor in tensors],
-            *[min(length, 2) for length in (*lengths, *recording.sizes)],
+            *[min(length, 2) for length in lengths],
+            *[min(size, 2) for size in recording.sizes if type(size) is int],
         )
         if graph is not None:  # equal recipes are kept once
             recording = recording._replace(recipe=graph.recipe)
@@ -285,9 +287,9 @@ class _Graph:
         self._sizes = recording.sizes
         self._options = options
         self._kinds: set[Any] = set()
-        self._vary([n for n, size in enumerate(self._sizes) if size > 1])
+        self._vary(recording.free)
 
-    def _vary(self, varying: list[int]) -> None:
+    def _vary(self, varying: Sequence[int]) -> None:
         self._varying = varying
         self._fixed = sorted({*range(len(self._sizes))}.difference(varying))
         self._graph = _replay.as_graph(self.recipe, self._sizes, varying)

@@ -173,7 +173,7 @@ class ExportedFunction:
 
     def _inputs(self, call: Call, recording: Recording) -> list[torch.Tensor | int]:
         plans = [tensor for tensor in recording.captured if id(tensor) not in self._constants]
-        return [*call.arrays, *plans, *[size for size in recording.sizes if size > 1]]
+        return [*call.arrays, *plans, *[int(recording.sizes[n]) for n in recording.free]]
 
     def _checked(self, call: Call, recording: Recording) -> list[torch.Tensor | int]:
         dtypes = [array.dtype for array in call.arrays]
@@ -193,15 +193,19 @@ class ExportedFunction:
                 f"`{self._name}` uses other parameters, or other arrays around it, than when it "
                 "was exported; change them in place, or export it again"
             )
-        pairs = [*zip(self._recording.sizes, recording.sizes, strict=True)]
-        if any(first != size and min(first, size) < 2 for first, size in pairs) or (
-            [*map(_shape, inputs)] != self._example
-        ):
+        if recording.free != self._recording.free or [*map(_shape, inputs)] != self._example:
             raise ValueError(
                 f"`{self._name}` was exported with an example in which other lengths, or numbers "
                 "of groups, are 0 or 1 than in these arguments, and only those above one can vary; "
                 "export it again with an example in which all that varies is larger"
             )
+        for n, (size, first) in enumerate(zip(recording.sizes, self._recording.sizes, strict=True)):
+            if size != first and n not in recording.free:
+                raise ValueError(
+                    f"`{self._name}` was exported with the number {first} where these arguments "
+                    f"give {size}; numbers that vary must be in arrays, such as "
+                    "`torch.tensor(len(samples))`"
+                )
         return inputs
 
     def _described(self, call: Call, inputs: list[torch.Tensor | int]) -> dict[str, Any]:
@@ -238,10 +242,8 @@ class _Program(torch.nn.Module):
 
     def __init__(self, recording: Recording, constants: dict[int, str]) -> None:
         super().__init__()
-        varying = [n for n, size in enumerate(recording.sizes) if size > 1]
-        self.graph = _replay.as_graph(recording.recipe, recording.sizes, varying)
+        self.graph = _replay.as_graph(recording.recipe, recording.sizes, recording.free)
         self._n_inputs = recording.recipe.n_inputs
-        self._n_sizes = len(varying)
         self._names = [constants.get(id(tensor)) for tensor in recording.captured]
         for name, tensor in zip(self._names, recording.captured, strict=True):
             if isinstance(tensor, torch.nn.Parameter) and name is not None:

@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import metatensor
 import metatensor.torch as mts
@@ -157,6 +158,30 @@ def test_what_varies_may_be_found_later():
     for n in (4, 6, 11, 12, 13, 14, 20):
         assert_same(compiled(batch(n)), function(batch(n)))
     assert counter.count == 2
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_factors_that_follow_from_labels(backend):
+    """One graph, which is compiled again when they have changed for the first time."""
+
+    def function(tensor):
+        values = tensor.block(0).values
+        return (values**2).sum() / len(values) + 0.5 / (0.1 * len(values)) * values, values - 1.5
+
+    counter = CompileCounterWithBackend(backend)
+    compiled = compile(function, backend=counter)
+    for n in (2, 3, 7, 8, 9, 20, 3):
+        tensor = batch(n, gradients=False)
+        start = tensor.block(0).values.requires_grad_()
+        found = compiled(tensor)
+        assert_same(found, function(tensor))
+        losses = [result[0].square().sum() for result in (found, function(tensor))]
+        assert_same(*[torch.autograd.grad(loss, start) for loss in losses])
+    assert compiled.n_graphs == 1
+    assert counter.frame_count <= 3
+    with pytest.raises(ValueError, match="with the number 3 where these arguments give 5"):
+        export(lambda array: array / len(array), (torch.ones(3),))(torch.ones(5))
 
 
 @pytest.mark.parametrize("n", [0, 1])
