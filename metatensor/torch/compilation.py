@@ -217,15 +217,13 @@ class CompiledFunction:
 
     def _forget(self, latest: list[_Known]) -> None:
         """Keep the number of recordings, and the memory they take, below what they may be."""
-        forgotten = latest[:-_MOST_VARIANTS]
+        self._n_bytes -= sum([known.n_bytes for known in latest[:-_MOST_VARIANTS]])
         del latest[:-_MOST_VARIANTS]
         while len(self._known) > 1 and (
             len(self._known) > _MOST_RECORDINGS or self._n_bytes > _MOST_BYTES
         ):
-            forgotten += self._known.popitem(last=False)[1]
-            self._n_bytes -= sum(known.n_bytes for known in forgotten)
-            forgotten.clear()
-        self._n_bytes -= sum(known.n_bytes for known in forgotten)
+            _, forgotten = self._known.popitem(last=False)
+            self._n_bytes -= sum([known.n_bytes for known in forgotten])
 
     def _run_as_it_is(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         warnings.warn(
